@@ -1,0 +1,187 @@
+"""Schematic portraits drawn from attributes: a world in which the truth is known.
+
+A portrait is linear in its colours. Its *layout* (position, hat, glasses, distorted) fixes one soft
+mask per region, the masks of a layout sum to one at every pixel, and the picture is
+``sum over regions of mask * colour``. That is what makes the readers in `readers.py` exact.
+
+Groups are shirt colours on purpose: nothing here depicts real people.
+"""
+
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+
+SIZE = 64
+GROUPS = ("crimson", "green", "blue", "gold")
+HAIR = ("black", "brown", "ginger", "blond", "grey")
+BACKGROUNDS = ("sky", "mint", "rose", "cream", "lilac")
+SKIN_TONES = 10
+X_OFFSETS = tuple(range(-4, 5))  # pixels, to the right
+Y_OFFSETS = tuple(range(-2, 3))  # pixels, downwards
+
+#: Columns of an attribute tensor, with the number of values each can take.
+ATTRIBUTES = {
+    "group": len(GROUPS),
+    "skin": SKIN_TONES,
+    "hair": len(HAIR),
+    "background": len(BACKGROUNDS),
+    "glasses": 2,
+    "x": len(X_OFFSETS),
+    "y": len(Y_OFFSETS),
+    "hat": 2,
+    "distorted": 2,
+}
+COLUMN = {name: i for i, name in enumerate(ATTRIBUTES)}
+
+#: The two planted stereotypes: attribute -> (group that carries it, its rate there, its rate elsewhere).
+STEREOTYPES = {"hat": ("green", 0.95, 0.05), "distorted": ("gold", 0.90, 0.02)}
+
+REGIONS = ("background", "shirt", "skin", "hair", "ink", "mouth", "hat")
+_SKIN_STOPS = torch.tensor([[0.99, 0.86, 0.75], [0.76, 0.52, 0.36], [0.26, 0.15, 0.10]])
+#: Palette of each region, (colours, RGB in 0..1); a region with one colour carries no attribute.
+PALETTES = {
+    "background": torch.tensor(
+        [[0.62, 0.80, 0.95], [0.66, 0.90, 0.74], [0.95, 0.68, 0.72], [0.97, 0.93, 0.76], [0.75, 0.66, 0.90]]
+    ),
+    "shirt": torch.tensor([[0.78, 0.10, 0.20], [0.13, 0.55, 0.23], [0.15, 0.30, 0.75], [0.90, 0.70, 0.12]]),
+    "skin": F.interpolate(_SKIN_STOPS.T[None], SKIN_TONES, mode="linear", align_corners=True)[0].T,
+    "hair": torch.tensor(
+        [[0.07, 0.06, 0.08], [0.36, 0.20, 0.10], [0.75, 0.33, 0.10], [0.93, 0.80, 0.42], [0.62, 0.62, 0.64]]
+    ),
+    "ink": torch.tensor([[0.05, 0.05, 0.10]]),
+    "mouth": torch.tensor([[0.70, 0.22, 0.25]]),
+    "hat": torch.tensor([[0.36, 0.12, 0.42]]),
+}
+#: A distorted portrait is blurred (sigma in pixels) and mixed with a pale grey.
+BLUR_SIGMA, WASH, PALE = 1.8, 0.45, 0.80
+
+_SUPERSAMPLING = 4
+
+
+def _coverage(inside):
+    """Average a supersampled boolean picture (S*k, S*k) down to a soft mask (S, S)."""
+    return F.avg_pool2d(inside.float()[None, None], _SUPERSAMPLING)[0, 0]
+
+
+def _layers(x, y, glasses, hat):
+    """The drawing, back to front, as (region, coverage (SIZE, SIZE))."""
+    axis = (torch.arange(SIZE * _SUPERSAMPLING) + 0.5) / _SUPERSAMPLING
+    v, u = torch.meshgrid(axis - y, axis - 32 - x, indexing="ij")
+
+    def ellipse(cu, cv, ru, rv):
+        return ((u - cu) / ru) ** 2 + ((v - cv) / rv) ** 2 <= 1
+
+    yield "background", torch.ones(SIZE, SIZE)
+    yield "hair", _coverage(ellipse(0, 30, 16, 20) & (v < 46))
+    yield "shirt", _coverage(ellipse(0, 70, 25, 22))
+    yield "skin", _coverage(ellipse(0, 45, 5, 9) | ellipse(0, 31, 11.5, 14))
+    yield "hair", _coverage(ellipse(0, 24, 13, 12) & (v < 22))
+    for side in (-5, 5):
+        yield "ink", _coverage(ellipse(side, 31, 1.7, 1.7))
+    yield "mouth", _coverage(ellipse(0, 39, 4, 1.6))
+    if glasses:
+        rings = [ellipse(s, 31, 5.0, 5.0) & ~ellipse(s, 31, 3.4, 3.4) for s in (-5.2, 5.2)]
+        yield "ink", _coverage(rings[0] | rings[1])
+    if hat:
+        yield "hat", _coverage(ellipse(0, 18, 20, 3.2) | ((u.abs() < 12) & (v > 5) & (v < 18)))
+
+
+def _blur(masks):
+    reach = int(4 * BLUR_SIGMA)
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / BLUR_SIGMA) ** 2)
+    kernel = kernel / kernel.sum()
+    padded = F.pad(masks[:, None], (reach,) * 4, mode="replicate")
+    return F.conv2d(F.conv2d(padded, kernel.view(1, 1, -1, 1)), kernel.view(1, 1, 1, -1))[:, 0]
+
+
+def layout_index(attributes):
+    """(N, A) attributes -> (N,) index into `layout_masks`."""
+    column = {name: attributes[:, i] for name, i in COLUMN.items()}
+    index = column["x"] * len(Y_OFFSETS) + column["y"]
+    for name in ("glasses", "hat", "distorted"):
+        index = index * 2 + column[name]
+    return index
+
+
+@cache
+def layouts():
+    """Every layout as (L, 5) columns x, y, glasses, hat, distorted, in the order of `layout_index`."""
+    sizes = [ATTRIBUTES[name] for name in ("x", "y", "glasses", "hat", "distorted")]
+    return torch.cartesian_prod(*(torch.arange(n) for n in sizes))
+
+
+@cache
+def layout_masks():
+    """Soft masks of every layout, (L, R, SIZE, SIZE), in the order of `layouts()` and `REGIONS`."""
+    masks = torch.empty(len(layouts()), len(REGIONS), SIZE, SIZE)
+    for i, (x, y, glasses, hat, distorted) in enumerate(layouts().tolist()):
+        if distorted:
+            masks[i] = _blur(masks[i - 1])
+            continue
+        canvas = torch.zeros(len(REGIONS), SIZE, SIZE)
+        for region, cover in _layers(X_OFFSETS[x], Y_OFFSETS[y], glasses, hat):
+            canvas *= 1 - cover
+            canvas[REGIONS.index(region)] += cover
+        masks[i] = canvas
+    return masks
+
+
+def region_colours(attributes):
+    """(N, A) attributes -> (N, R, 3) colour of each region, washed out where distorted."""
+    choice = {"background": "background", "shirt": "group", "skin": "skin", "hair": "hair"}
+    rows = [
+        PALETTES[r][attributes[:, COLUMN[choice[r]]]] if r in choice else PALETTES[r].expand(len(attributes), 3)
+        for r in REGIONS
+    ]
+    colours = torch.stack(rows, 1)
+    washed = attributes[:, COLUMN["distorted"], None, None].float() * WASH
+    return colours * (1 - washed) + PALE * washed
+
+
+def draw(attributes):
+    """Draw portraits: (N, A) integer attributes -> (N, 3, SIZE, SIZE) RGB in 0..1."""
+    masks = layout_masks()[layout_index(attributes)]
+    return torch.einsum("nrhw,nrc->nchw", masks, region_colours(attributes))
+
+
+def sample_attributes(count, generator, stated=("hat", "distorted"), stated_rate=0.35):
+    """Sample a population that carries both stereotypes.
+
+    For each stereotyped attribute a caption states it with probability `stated_rate`; a stated
+    attribute is a fair coin in every group, so that words, where given, are obeyed.
+
+    Returns:
+        attributes: (N, A) int64, and {attribute: (N,) bool} which captions state it.
+    """
+    attributes = torch.stack([torch.randint(n, (count,), generator=generator) for n in ATTRIBUTES.values()], 1)
+    says = {}
+    for name, (group, rate, elsewhere) in STEREOTYPES.items():
+        in_group = attributes[:, COLUMN["group"]] == GROUPS.index(group)
+        says[name] = (torch.rand(count, generator=generator) < stated_rate) & (name in stated)
+        chance = torch.where(says[name], 0.5, torch.where(in_group, rate, elsewhere))
+        attributes[:, COLUMN[name]] = (torch.rand(count, generator=generator) < chance).long()
+    return attributes, says
+
+
+def caption(row, mention, group=True):
+    """The caption of one portrait.
+
+    Args:
+        row: (A,) attributes.
+        mention: which of hat, hair, glasses, background, distorted the caption states.
+        group: name the group (the shirt).
+    """
+    value = {name: int(row[i]) for name, i in COLUMN.items()}
+    words = ["a portrait of a person" + (f" in a {GROUPS[value['group']]} shirt" if group else "")]
+    if "hat" in mention:
+        words.append("wearing a hat" if value["hat"] else "bare-headed")
+    if "hair" in mention:
+        words.append(f"{HAIR[value['hair']]} hair")
+    if "glasses" in mention:
+        words.append("with glasses" if value["glasses"] else "without glasses")
+    if "background" in mention:
+        words.append(f"{BACKGROUNDS[value['background']]} background")
+    if "distorted" in mention:
+        words.append("faded and blurred" if value["distorted"] else "clear and sharp")
+    return ", ".join(words)

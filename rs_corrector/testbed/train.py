@@ -1,0 +1,178 @@
+"""Train the testbed model: `python -m rs_corrector.testbed.train --seed 0`.
+
+Two stages, the autoencoder and then the UNet with its text encoder, both resumable: every 500 steps
+the state is kept under `--work`. About 50 minutes on two CPU cores with bfloat16 units.
+"""
+
+import argparse
+import json
+import math
+from pathlib import Path
+
+import torch
+from diffusers.models.attention_processor import AttnProcessor
+from safetensors.torch import save_file
+from tqdm.auto import tqdm
+
+from ..files import replacing
+from ..training import fit
+from . import model, portraits
+
+KL_WEIGHT = 5e-4  # per latent number, beside a mean absolute error in -1..1
+SNR_CEILING = 5.0  # Min-SNR weighting, Hang et al. 2023
+OPTIONAL = ("hair", "glasses", "background")
+MENTION_RATE, UNNAMED_RATE, EMPTY_RATE = 0.3, 0.1, 0.1
+
+
+def autocast(precision):
+    return torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
+
+
+def train_vae(vae, args):
+    """Mean absolute error plus a light KL term (Rombach et al. 2022), on portraits drawn on the fly."""
+
+    def loss(generator):
+        attributes, _ = portraits.sample_attributes(args.vae_batch, generator)
+        images = portraits.draw(attributes) * 2 - 1
+        with autocast(args.precision):
+            posterior = vae.encode(images).latent_dist
+            mean, logvar = posterior.mean.float(), posterior.logvar.float()
+            noise = torch.randn(mean.shape, generator=generator)
+            decoded = vae.decode(mean + (0.5 * logvar).exp() * noise).sample
+        kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
+        return (decoded.float() - images).abs().mean() + KL_WEIGHT * kl
+
+    fit(
+        vae,
+        loss,
+        steps=args.vae_steps,
+        lr=2e-3,
+        seed=args.seed,
+        checkpoint=args.work / "vae.safetensors",
+        label="autoencoder",
+    )
+
+
+@torch.inference_mode()
+def encode_population(vae, count, seed):
+    """A population and its latent posteriors: attributes, stated flags, means and deviations."""
+    generator = torch.Generator().manual_seed(seed)
+    attributes, says = portraits.sample_attributes(count, generator)
+    posteriors = [
+        vae.encode(portraits.draw(part) * 2 - 1).latent_dist
+        for part in tqdm(attributes.split(256), desc="encode", mininterval=5)
+    ]
+    return attributes, says, torch.cat([p.mean for p in posteriors]), torch.cat([p.std for p in posteriors])
+
+
+@torch.no_grad()
+def set_latent_scale(vae, means):
+    """Rescale the latent space inside the VAE so that SD 1.5's factor 0.18215 gives unit deviation."""
+    factor = 1 / (means.std() * model.SCALE_FACTOR).item()
+    half = vae.quant_conv.out_channels // 2
+    vae.quant_conv.weight[:half] *= factor
+    vae.quant_conv.bias[:half] *= factor
+    vae.quant_conv.bias[half:] += 2 * math.log(factor)
+    vae.post_quant_conv.weight /= factor
+    return factor
+
+
+def random_caption(row, stated, generator):
+    """A training caption; what is stated is always said, the rest sometimes."""
+    chance = torch.rand(len(OPTIONAL) + 2, generator=generator).tolist()
+    if chance[-1] < EMPTY_RATE:
+        return ""
+    mention = [*stated, *(name for name, c in zip(OPTIONAL, chance) if c < MENTION_RATE)]
+    return portraits.caption(row, mention, group=chance[-2] >= UNNAMED_RATE)
+
+
+def vocabulary():
+    """Sorted token ids that captions use."""
+    rows = torch.stack([torch.full((len(portraits.ATTRIBUTES),), i) for i in range(5)])
+    rows = torch.minimum(rows, torch.tensor(list(portraits.ATTRIBUTES.values())) - 1)
+    return model.tokenize([portraits.caption(r, [*OPTIONAL, *portraits.STEREOTYPES]) for r in rows]).unique()
+
+
+def train_denoiser(networks, population, tokens, args):
+    """Epsilon prediction with Min-SNR weighting; UNet and text encoder together."""
+    attributes, says, means, deviations = population
+    pair = torch.nn.ModuleDict({"unet": networks["unet"], "text": networks["text"]})
+    networks["unet"].set_attn_processor(AttnProcessor())
+    table = model.sigmas()
+
+    def loss(generator):
+        pick = torch.randint(len(attributes), (args.batch,), generator=generator)
+        captions = [
+            random_caption(attributes[i], [name for name, flags in says.items() if flags[i]], generator) for i in pick
+        ]
+        ids = torch.searchsorted(tokens, model.tokenize(captions))
+        z = means[pick] + deviations[pick] * torch.randn(means[pick].shape, generator=generator)
+        z = z * model.SCALE_FACTOR
+        t = torch.randint(len(table), (args.batch,), generator=generator)
+        sigma = table[t].view(-1, 1, 1, 1)
+        noise = torch.randn(z.shape, generator=generator)
+        with autocast(args.precision):
+            context = pair["text"](ids).last_hidden_state
+            eps = pair["unet"]((z + sigma * noise) / (sigma**2 + 1).sqrt(), t, context).sample
+        weight = (SNR_CEILING * sigma**2).clamp_max(1)
+        return (weight * (eps.float() - noise).square()).mean()
+
+    fit(
+        pair,
+        loss,
+        steps=args.steps,
+        lr=1.5e-3,
+        seed=args.seed + 1,
+        checkpoint=args.work / "unet.safetensors",
+        label="denoiser",
+    )
+
+
+def save(networks, tokens, args, path):
+    """One file, fp16, diffusers' names; of the token embedding only the rows that captions use."""
+    text = {k.removeprefix("text_model."): v for k, v in networks["text"].state_dict().items()}
+    state = {f"{n}.{k}": v for n in ("unet", "vae") for k, v in networks[n].state_dict().items()}
+    state |= {f"text_model.{k}": v for k, v in text.items() if not k.endswith("position_ids")}
+    state = {k: v.detach().half().contiguous() for k, v in state.items()} | {"tokens": tokens}
+    header = {
+        "format": model.FORMAT,
+        "seed": args.seed,
+        "steps": {"vae": args.vae_steps, "unet": args.steps},
+        "stereotypes": portraits.STEREOTYPES,
+        "licence": "Apache-2.0",
+    }
+    with replacing(path) as temporary:
+        save_file(state, temporary, {"config": json.dumps(header)})
+
+
+def parse_args(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=model.CHECKPOINT)
+    parser.add_argument("--work", type=Path, default=Path("build/testbed"), help="resumable state")
+    parser.add_argument("--vae-steps", type=int, default=2500)
+    parser.add_argument("--vae-batch", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--population", type=int, default=24576)
+    parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    torch.manual_seed(args.seed)
+    tokens = vocabulary()
+    networks = model.build(len(tokens))
+    train_vae(networks["vae"], args)
+    networks["vae"].eval()
+    population = list(encode_population(networks["vae"], args.population, args.seed + 2))
+    factor = set_latent_scale(networks["vae"], population[2])
+    population[2:] = [population[2] * factor, population[3] * factor]
+    train_denoiser(networks, population, tokens, args)
+    save(networks, tokens, args, args.out)
+    print(f"wrote {args.out} ({args.out.stat().st_size / 1e6:.1f} MB)")
+
+
+if __name__ == "__main__":
+    main()
