@@ -54,7 +54,7 @@ PALETTES = {
     "hat": torch.tensor([[0.36, 0.12, 0.42]]),
 }
 #: A distorted portrait is blurred (sigma in pixels) and mixed with a pale grey.
-BLUR_SIGMA, WASH, PALE = 1.8, 0.45, 0.80
+BLUR_SIGMA, WASH, PALE = 1.8, 0.35, 0.85
 
 _SUPERSAMPLING = 4
 
@@ -78,11 +78,11 @@ def _layers(x, y, glasses, hat):
     yield "skin", _coverage(ellipse(0, 45, 5, 9) | ellipse(0, 31, 11.5, 14))
     yield "hair", _coverage(ellipse(0, 24, 13, 12) & (v < 22))
     for side in (-5, 5):
-        yield "ink", _coverage(ellipse(side, 31, 1.7, 1.7))
+        yield "ink", _coverage(ellipse(side, 31, 1.9, 1.9))
     yield "mouth", _coverage(ellipse(0, 39, 4, 1.6))
     if glasses:
-        rings = [ellipse(s, 31, 5.0, 5.0) & ~ellipse(s, 31, 3.4, 3.4) for s in (-5.2, 5.2)]
-        yield "ink", _coverage(rings[0] | rings[1])
+        lenses = ellipse(-5.2, 31, 4.6, 4.0) | ellipse(5.2, 31, 4.6, 4.0)
+        yield "ink", _coverage(lenses | ((u.abs() < 11) & (v > 28.4) & (v < 30)))
     if hat:
         yield "hat", _coverage(ellipse(0, 18, 20, 3.2) | ((u.abs() < 12) & (v > 5) & (v < 18)))
 

@@ -1,0 +1,8 @@
+"""ComfyUI's entry point. Importable without ComfyUI, which then finds no nodes here."""
+
+from importlib.util import find_spec
+
+if __package__ and find_spec("comfy_api") is not None:
+    from .nodes import comfy_entrypoint
+
+    __all__ = ["comfy_entrypoint"]

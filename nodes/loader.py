@@ -1,0 +1,42 @@
+"""Load RS Corrector: corrector weights from the models folder."""
+
+from pathlib import Path
+
+from comfy_api.latest import io
+
+from ..rs_corrector import weights
+from . import host
+from .types import RSCorrector
+
+
+class RSCorrectorLoader(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return host.schema(
+            node_id="RSCorrectorLoader",
+            display_name="Load RS Corrector",
+            category="RS-Corrector",
+            description=(
+                "Loads corrector weights: a small network that knows which depiction of a perceived group is "
+                "preferred. Files live in models/rs_correctors; 'testbed' comes with the pack and serves the "
+                "testbed model only."
+            ),
+            search_aliases=["rs corrector", "stereotype", "bias", "fairness", "depiction"],
+            inputs=[
+                io.Combo.Input(
+                    "corrector_name",
+                    options=host.corrector_names(),
+                    tooltip="Choose a file from models/rs_correctors. It has to be made for the checkpoint you use.",
+                ),
+            ],
+            outputs=[RSCorrector.Output(display_name="corrector", tooltip="Connect to Apply RS Corrector.")],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, corrector_name):
+        status = Path(host.corrector_path(corrector_name)).stat()
+        return f"{corrector_name}:{status.st_mtime_ns}:{status.st_size}"
+
+    @classmethod
+    def execute(cls, corrector_name):
+        return io.NodeOutput(host.manage(weights.load(host.corrector_path(corrector_name))))

@@ -1,0 +1,6 @@
+"""Socket types of the pack."""
+
+from comfy_api.latest import io
+
+#: A corrector, wrapped as `host.manage` returns it.
+RSCorrector = io.Custom("RS_CORRECTOR")

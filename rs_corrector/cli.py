@@ -1,0 +1,51 @@
+"""The command `rs-corrector`."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+
+def positive(text):
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
+    return value
+
+
+def demo(args):
+    from . import demo
+
+    print(json.dumps(demo.run(args.host, args.images, args.out), indent=2))
+    print(f"look at {args.out / 'comparison.png'}")
+
+
+def inspect(args):
+    from . import weights
+
+    print(json.dumps(weights.read_header(args.file).asdict(), indent=2))
+
+
+def parser():
+    root = argparse.ArgumentParser(prog="rs-corrector", description="Stereotype mitigation for text-to-image models.")
+    commands = root.add_subparsers(required=True)
+    command = commands.add_parser("demo", help="the testbed drawn with and without its corrector, measured")
+    command.add_argument("--host", choices=("auto", "comfyui", "embedded"), default="auto")
+    command.add_argument("--images", type=positive, default=64, help="per group (default 64)")
+    command.add_argument("--out", type=Path, required=True, help="folder for the pictures and report.json")
+    command.set_defaults(run=demo)
+    command = commands.add_parser("inspect", help="print the header of a corrector file")
+    command.add_argument("file", type=Path)
+    command.set_defaults(run=inspect)
+    return root
+
+
+def main(argv=None):
+    """Exit codes: 0 done, 2 bad input (one line on standard error, nothing written)."""
+    args = parser().parse_args(argv)
+    try:
+        args.run(args)
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        print(f"rs-corrector: {error}", file=sys.stderr)
+        return 2
+    return 0

@@ -1,0 +1,157 @@
+"""Find a ComfyUI and run it as a server with this pack installed, over HTTP; never imports it."""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import uuid
+from pathlib import Path
+
+import websocket
+
+PACK = Path(__file__).resolve().parents[1]
+START_SECONDS = 180
+
+
+class HostError(RuntimeError):
+    """ComfyUI did not start, or refused or failed a workflow; carries what it said."""
+
+
+def find():
+    """The ComfyUI checkout: $COMFYUI_PATH, the pack's own parents, ~/ComfyUI, ~/comfy/ComfyUI; None if absent."""
+    named = [Path(os.environ["COMFYUI_PATH"])] if os.environ.get("COMFYUI_PATH") else []
+    for place in [*named, *PACK.parents, Path.home() / "ComfyUI", Path.home() / "comfy" / "ComfyUI"]:
+        if (place / "comfy" / "samplers.py").is_file() and (place / "main.py").is_file():
+            return place
+    return None
+
+
+def version(host):
+    """Version of a checkout, read from its file."""
+    scope = (Path(host) / "comfyui_version.py").read_text()
+    return scope.rsplit('"', 2)[1]
+
+
+class Server:
+    """A ComfyUI server on the CPU with nothing but this pack, in a directory of its own; a context manager.
+
+    Args:
+        host: checkout to run.
+        python: interpreter that has the host's requirements.
+    """
+
+    def __init__(self, host, python=sys.executable):
+        self.host, self.python, self.client = Path(host), python, uuid.uuid4().hex
+
+    def __enter__(self):
+        self.stack = contextlib.ExitStack()
+        self.base = Path(self.stack.enter_context(tempfile.TemporaryDirectory(prefix="rs-corrector-")))
+        try:
+            self._start()
+        except BaseException:
+            self.stack.close()
+            raise
+        return self
+
+    def __exit__(self, *exception):
+        self.stack.close()
+
+    def _start(self):
+        for folder in ("custom_nodes", "models", "input", "output", "temp", "user"):
+            (self.base / folder).mkdir()
+        (self.base / "custom_nodes" / "rs-corrector").symlink_to(PACK, target_is_directory=True)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        self.log_path = self.base / "log.txt"
+        command = [self.python, "main.py", "--cpu", "--port", str(port), "--disable-auto-launch"]
+        command += ["--base-directory", str(self.base), "--database-url", "sqlite:///:memory:", "--disable-api-nodes"]
+        log = self.stack.enter_context(open(self.log_path, "w"))
+        self.process = subprocess.Popen(command, cwd=self.host, stdout=log, stderr=subprocess.STDOUT)
+        self.stack.callback(self._stop)
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            with contextlib.suppress(urllib.error.URLError, ConnectionError):
+                self.get("/system_stats")
+                break
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise HostError(
+                    f"expected ComfyUI at {self.host} to start, got this:\n{self.log()[-2000:]}\n"
+                    f"install its requirements into {self.python}, or use the embedded path"
+                )
+            time.sleep(0.2)
+        self.socket = websocket.create_connection(f"ws://127.0.0.1:{port}/ws?clientId={self.client}", timeout=600)
+        self.stack.callback(self.socket.close)
+
+    def _stop(self):
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def log(self):
+        """Everything the server printed so far."""
+        return self.log_path.read_text(errors="replace")
+
+    def get(self, path, **query):
+        """GET -> bytes."""
+        suffix = f"?{urllib.parse.urlencode(query)}" if query else ""
+        with urllib.request.urlopen(f"{self.url}{path}{suffix}", timeout=60) as answer:
+            return answer.read()
+
+    def run(self, workflow, progress=None):
+        """Queue an API-format workflow and wait for it.
+
+        Args:
+            workflow: {node id: {"class_type", "inputs"}}.
+            progress: function (node id, value, maximum), called as samplers step.
+
+        Returns:
+            {node id: [PNG bytes, ...]} of every node that shows images.
+
+        Raises:
+            HostError: a node refused its inputs or failed; the message is the node's own.
+        """
+        body = json.dumps({"prompt": workflow, "client_id": self.client}).encode()
+        request = urllib.request.Request(f"{self.url}/prompt", body, {"Content-Type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                prompt = json.load(answer)["prompt_id"]
+        except urllib.error.HTTPError as error:
+            raise HostError(f"expected a workflow that ComfyUI accepts, got: {error.read().decode()}") from error
+        shown = self._follow(prompt, progress or (lambda *step: None))
+        return {
+            node: [self.get("/view", **{k: i[k] for k in ("filename", "subfolder", "type")}) for i in images]
+            for node, images in shown.items()
+        }
+
+    def _follow(self, prompt, progress):
+        shown = {}
+        while True:
+            message = self.socket.recv()
+            if isinstance(message, bytes):  # previews
+                continue
+            message = json.loads(message)
+            data = message.get("data", {})
+            if data.get("prompt_id") != prompt:
+                continue
+            if message["type"] == "progress":
+                progress(data["node"], data["value"], data["max"])
+            elif message["type"] == "executed":
+                shown[data["node"]] = (data.get("output") or {}).get("images", [])
+            elif message["type"] == "execution_error":
+                raise HostError(f"{data['node_type']}: {data['exception_message'].strip()}")
+            elif message["type"] == "execution_interrupted":
+                raise HostError("expected the workflow to finish, got an interruption; queue it again")
+            elif message["type"] == "execution_success":
+                return shown

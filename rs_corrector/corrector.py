@@ -1,0 +1,215 @@
+"""The anti-stereotypical preference and the update that it makes.
+
+A preference is ``h = log p+(x; sigma) - log p-(x; sigma)``. By Tweedie's formula its gradient is closed-form,
+``sigma^2 grad h = D+ - D- =: delta``, so correcting a latent needs no autograd, only small denoisers:
+
+    D' = D + strength * gain * w(sigma) * delta(x, sigma, group)
+
+Every kind of corrector answers `delta`; only a pair of denoisers also has a gate and a score.
+"""
+
+import math
+from dataclasses import asdict, dataclass, field
+
+import torch
+from torch import nn
+
+from .network import Network
+
+KINDS = ("denoiser_pair", "delta")
+#: Labels of a denoiser_pair, for every group.
+PREFERRED, REJECTED, UNMARKED = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a weights file says of itself; round-trips through its header (see `weights.py`).
+
+    Attributes:
+        kind: "denoiser_pair", two labels of one denoiser, or "delta", the difference regressed directly.
+        groups: perceived groups by the user's names, in label order.
+        gains: one a group; strength 1 is the full correction.
+        latent_format: ComfyUI's class name for the latent space, "SD15".
+        latent_channels: of that space.
+        sigma_data: standard deviation of clean latents.
+        sigma_min, sigma_max: noise range seen in training (VE form).
+        width, levels: of the network.
+        training, metrics: for people to read: source, counts, words, seed; measurements.
+        base: {"name", "fingerprint"} of the checkpoint it was made for.
+        licence, created_by: SPDX name; program and version.
+    """
+
+    kind: str
+    groups: tuple
+    latent_format: str
+    latent_channels: int
+    sigma_data: float
+    sigma_min: float
+    sigma_max: float
+    width: int
+    levels: int
+    gains: tuple = ()
+    training: dict = field(default_factory=dict)
+    metrics: dict = field(default_factory=dict)
+    base: dict = field(default_factory=dict)
+    licence: str = "Apache-2.0"
+    created_by: str = ""
+
+    def __post_init__(self):
+        object.__setattr__(self, "groups", tuple(self.groups))
+        object.__setattr__(self, "gains", tuple(self.gains) or (1.0,) * len(self.groups))
+
+    def asdict(self):
+        return asdict(self)
+
+
+class Corrector(nn.Module):
+    """A trained preference. Forward-only in use; the network alone is trained."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        per_group = 3 if config.kind == "denoiser_pair" else 1
+        self.network = Network(config.latent_channels, config.width, config.levels, per_group * len(config.groups))
+
+    def group_index(self, group):
+        """Label index of a group's name; empty means the only group.
+
+        Raises:
+            ValueError: unknown, or empty with several groups; lists the known ones.
+        """
+        known, group = self.config.groups, (group or "").strip()
+        if not group and len(known) == 1:
+            return 0
+        if group not in known:
+            got = f"{group!r}" if group else "an empty group"
+            raise ValueError(f"expected one of the corrector's groups ({', '.join(known)}), got {got}; name one")
+        return known.index(group)
+
+    def precondition(self, sigma, signal):
+        """EDM's coefficients (Karras et al. 2022, table 1) for x = signal * z + sigma * n.
+
+        With k^2 = sigma^2 + sigma_data^2 signal^2 they are c_in = 1/k, c_out = sigma sigma_data / k, and
+        c_skip = signal sigma_data^2 / k^2. VE has signal 1; flow has signal 1 - sigma, finite at signal 0.
+        The network is told the VE level sigma/signal, clamped to what it has seen.
+        """
+        c = self.config
+        k = (sigma**2 + (c.sigma_data * signal) ** 2).sqrt()
+        level = (sigma / torch.as_tensor(signal).clamp_min(1e-6)).clamp(c.sigma_min, c.sigma_max)
+        return 1 / k, sigma * c.sigma_data / k, signal * (c.sigma_data / k) ** 2, level.log() / 4
+
+    def raw(self, x, sigma, label, signal=1.0):
+        """c_out * F(c_in x, c_noise, label), before any gain; (B, C, H, W), (B,), (B,) -> (B, C, H, W)."""
+        c_in, c_out, _, c_noise = self.precondition(sigma, signal)
+        return expand(c_out) * self.network(expand(c_in) * x, c_noise, label)
+
+    def denoise(self, x, sigma, label, signal=1.0):
+        """D_label(x, sigma), a denoiser_pair's own prediction of the clean latent."""
+        self._need_pair("a denoised prediction")
+        _, _, c_skip, _ = self.precondition(sigma, signal)
+        return expand(c_skip) * x + self.raw(x, sigma, label, signal)
+
+    def delta(self, x, sigma, group="", signal=1.0, gated=False):
+        """The full correction of x towards the preferred depiction, in x0 space.
+
+        Args:
+            x: (B, C, H, W) noisy latent in model space, ``signal * z + sigma * n``.
+            sigma: (B,) noise level, in the base model's own parameterisation.
+            group: which perceived group.
+            signal: 1 for EPS and v-prediction (VE form); (B,) ``1 - sigma`` for flow matching.
+            gated: use D+ - D0 with D0 the unmarked denoiser; by the mixture identity this equals
+                P(rejected | x) * (D+ - D-) and vanishes where nothing is wrong.
+
+        Returns:
+            (B, C, H, W), D+ - D- times the group's gain.
+        """
+        index = self.group_index(group)
+        gain = self.config.gains[index]
+        if self.config.kind == "delta":
+            if gated:
+                self._need_pair("a gate")
+            return gain * self.raw(x, sigma, self._labels(x, index), signal)
+        other = UNMARKED if gated else REJECTED
+        labels = torch.cat([self._labels(x, 3 * index + PREFERRED), self._labels(x, 3 * index + other)])
+        signals = signal.repeat(2) if torch.is_tensor(signal) else signal
+        preferred, rejected = self.raw(torch.cat([x, x]), sigma.repeat(2), labels, signals).chunk(2)
+        return gain * (preferred - rejected)  # the skip terms cancel
+
+    @torch.no_grad()
+    def score(self, z, group="", levels=16, seed=0):
+        """How preferred clean latents are, by this pair of denoisers; see `likelihood_ratio`."""
+        self._need_pair("a score")
+        index, c = self.group_index(group), self.config
+
+        def denoisers(x, sigma):
+            return tuple(self.denoise(x, sigma, self._labels(x, 3 * index + side)) for side in (PREFERRED, REJECTED))
+
+        return likelihood_ratio(z, denoisers, c.sigma_min, c.sigma_max, levels, seed)
+
+    def _labels(self, x, index):
+        return torch.full((len(x),), index, device=x.device)
+
+    def _need_pair(self, what):
+        if self.config.kind != "denoiser_pair":
+            raise ValueError(
+                f"expected a corrector of kind 'denoiser_pair' for {what}, got kind {self.config.kind!r}, "
+                "which knows the difference only; train one on preference pairs"
+            )
+
+
+class Correction:
+    """The update of the denoised prediction, ``D' = D + strength * w(sigma) * delta``.
+
+    Args:
+        corrector: a `Corrector`.
+        group: whom it is for.
+        strength: 0 is off, 1 the full correction.
+        start, end: sigma window, ``end <= sigma <= start``; w is 1 inside, 0 outside.
+    """
+
+    def __init__(self, corrector, group="", strength=1.0, start=float("inf"), end=0.0):
+        corrector.group_index(group)
+        if not start > end:
+            raise ValueError(f"expected a window whose start sigma lies above its end, got {start} to {end}; swap them")
+        self.corrector, self.group, self.strength, self.start, self.end = corrector, group, strength, start, end
+
+    def __call__(self, x, sigma, denoised, signal=1.0):
+        """Correct one prediction: (B, C, H, W), (B,), (B, C, H, W) -> (B, C, H, W).
+
+        With strength 0 or outside the window `denoised` itself comes back. An open window reads no sigma.
+        """
+        if self.strength == 0:
+            return denoised
+        if (self.start, self.end) != (float("inf"), 0.0) and not self.end <= float(sigma[0]) <= self.start:
+            return denoised
+        delta = self.corrector.delta(x.float(), sigma.float(), self.group, signal)
+        return denoised + (self.strength * delta).to(denoised.dtype)
+
+
+@torch.no_grad()
+def likelihood_ratio(z, denoisers, sigma_min, sigma_max, levels=16, seed=0):
+    """Diffusion-classifier log-likelihood ratio (Li et al. 2023) of two denoisers on clean latents.
+
+    ``integral of sigma^-3 (|z - D-|^2 - |z - D+|^2) d sigma``, the same noise on both sides, as a sum over log sigma.
+
+    Args:
+        z: (B, C, H, W) clean latents in model space.
+        denoisers: function (x, sigma) -> (D+, D-).
+
+    Returns:
+        (B,) scores, positive is preferred.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    grid = torch.linspace(math.log(sigma_min), math.log(sigma_max), levels)
+    total = torch.zeros(len(z), device=z.device)
+    for sigma in grid.exp():
+        sigma = sigma.expand(len(z)).to(z)
+        x = z + expand(sigma) * torch.randn(z.shape, generator=generator).to(z)
+        preferred, rejected = (((z - d).square().sum((1, 2, 3))) for d in denoisers(x, sigma))
+        total += (rejected - preferred) / sigma**2
+    return total * (grid[1] - grid[0]).item()
+
+
+def expand(values):
+    """(B,) -> (B, 1, 1, 1); scalars stay."""
+    return values.view(-1, 1, 1, 1) if torch.is_tensor(values) and values.ndim else values

@@ -1,0 +1,143 @@
+"""The main job, end to end: the same seeds with and without the corrector, as pictures and numbers."""
+
+import io
+import json
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from tqdm.auto import tqdm
+
+from . import comfyui, weights
+from .corrector import Correction
+
+SHIPPED = comfyui.PACK / "corrector_weights" / "testbed.safetensors"
+WORKFLOW = comfyui.PACK / "example_workflows" / "api" / "before_after.json"
+SEED, STEPS, CFG = 20_000, 20, 3.0
+ATTRIBUTE = "hat"
+SHOWN = 8  # pairs on the comparison picture
+
+
+def on_comfyui(host, count, seed=SEED):
+    """({group: before}, {group: after}) images through a ComfyUI server and the example workflow."""
+    from .testbed.portraits import GROUPS
+
+    template = json.loads(WORKFLOW.read_text())
+    title = {node["_meta"]["title"]: number for number, node in template.items()}
+    before, after = {}, {}
+    with comfyui.Server(host) as server, tqdm(total=2 * STEPS * len(GROUPS), desc="ComfyUI") as bar:
+        for group in GROUPS:
+            template[title["Prompt"]]["inputs"]["text"] = prompt(group)
+            template[title["Latent"]]["inputs"]["batch_size"] = count
+            for side in ("Sample before", "Sample after"):
+                template[title[side]]["inputs"]["seed"] = seed
+            pictures = server.run(template, progress=lambda node, value, maximum: bar.update())
+            before[group] = torch.stack([from_png(p) for p in pictures[title["Before"]]])
+            after[group] = torch.stack([from_png(p) for p in pictures[title["After"]]])
+    return before, after
+
+
+def embedded(count, seed=SEED):
+    """The same without a host: the testbed's diffusers path."""
+    from .testbed.model import Testbed
+    from .testbed.portraits import GROUPS
+
+    bed, corrector = Testbed(), weights.load(SHIPPED)
+    before, after = {}, {}
+    with tqdm(total=2 * len(GROUPS), desc="embedded") as bar:
+        for group in GROUPS:
+            for side, correct in ((before, None), (after, Correction(corrector, corrector.config.groups[0]))):
+                latents = bed.sample([prompt(group)] * count, seed, STEPS, CFG, correct)
+                side[group] = bed.decode(latents)
+                bar.update()
+    return before, after
+
+
+def prompt(group):
+    return f"a portrait of a person in a {group} shirt"
+
+
+def run(host, count, out):
+    """Run the demo and write before.png, after.png, comparison.png and report.json into `out`, all or none.
+
+    Args:
+        host: "auto", "comfyui" or "embedded"; auto takes ComfyUI where one is found and starts.
+        count: images per group.
+
+    Returns:
+        The report.
+    """
+    from .testbed import measure, portraits
+
+    weights.read_header(SHIPPED)
+    clock, used = time.monotonic(), "embedded"
+    checkout = comfyui.find() if host != "embedded" else None
+    if host == "comfyui" and checkout is None:
+        raise FileNotFoundError(
+            "expected a ComfyUI checkout, got none; set COMFYUI_PATH to one, or use --host embedded"
+        )
+    if checkout is not None:
+        try:
+            before, after = on_comfyui(checkout, count)
+            used = f"ComfyUI {comfyui.version(checkout)}"
+        except comfyui.HostError as error:
+            if host == "comfyui":
+                raise
+            print(f"ComfyUI at {checkout} did not run, so the embedded path is used instead: {error}")
+    if used == "embedded":
+        before, after = embedded(count)
+    report = {"host": used, "images": count, **measure.report(ATTRIBUTE, before, after)}
+    report["seconds"] = round(time.monotonic() - clock, 1)
+    target = portraits.STEREOTYPES[ATTRIBUTE][0]
+    with tempfile.TemporaryDirectory() as scratch:
+        scratch = Path(scratch)
+        grid(before[target]).save(scratch / "before.png")
+        grid(after[target]).save(scratch / "after.png")
+        comparison(before[target], after[target], report).save(scratch / "comparison.png")
+        (scratch / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+        out.mkdir(parents=True, exist_ok=True)
+        for file in scratch.iterdir():
+            shutil.copy(file, out / file.name)
+    return report
+
+
+def from_png(data):
+    """PNG bytes -> (3, H, W) RGB in 0..1."""
+    import numpy
+    from PIL import Image
+
+    pixels = numpy.array(Image.open(io.BytesIO(data)).convert("RGB"))
+    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+
+
+def grid(images, columns=8, scale=1):
+    """(N, 3, H, W) -> a PIL image, `columns` to a row, white where a row is not full."""
+    from PIL import Image
+
+    tiles = torch.ones(-(-len(images) // columns) * columns, 3, images.shape[2] + 2, images.shape[3] + 2)
+    tiles[: len(images), :, 1:-1, 1:-1] = images.clamp(0, 1)
+    sheet = rearrange((tiles * 255).round().byte(), "(r k) c h w -> (r h) (k w) c", k=columns)
+    picture = Image.fromarray(sheet.numpy())
+    return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
+
+
+def comparison(before, after, report):
+    """The same seeds side by side, captioned with what was measured."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    rows = [grid(images[:SHOWN], SHOWN, scale=2) for images in (before, after)]
+    rate = report["stereotype_rate"]
+    captions = [
+        f"without corrector: {rate['before']['value']:.0%} of {report['images']} wear the stereotyped hat",
+        f"with corrector, same seeds: {rate['after']['value']:.0%}; other attributes kept {report['content_kept']:.0%}",
+    ]
+    line, (width, height) = 34, rows[0].size
+    sheet = Image.new("RGB", (width, 2 * (height + line)), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(18)
+    for i, (row, text) in enumerate(zip(rows, captions)):
+        pen.text((8, i * (height + line) + 8), text, fill="black", font=font)
+        sheet.paste(row, (0, i * (height + line) + line))
+    return sheet

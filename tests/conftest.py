@@ -1,0 +1,18 @@
+"""Say which ComfyUI the host tests run on; without one they are skipped, loudly."""
+
+from rs_corrector import comfyui
+
+HOST = comfyui.find()
+if HOST is None:
+    LINE = "NO COMFYUI FOUND: tests/host/ IS SKIPPED. Set COMFYUI_PATH to a checkout to run it."
+    collect_ignore = ["host"]
+else:
+    LINE = f"ComfyUI host: {HOST}, v{comfyui.version(HOST)}"
+
+
+def pytest_report_header():
+    return LINE
+
+
+def pytest_terminal_summary(terminalreporter):
+    terminalreporter.write_line(LINE, bold=True)

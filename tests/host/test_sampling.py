@@ -1,0 +1,175 @@
+"""The update inside ComfyUI's own sampling loop, on the real host with native nodes around it."""
+
+import logging
+
+import pytest
+import torch
+
+from rs_corrector import comfyui
+from rs_corrector.testbed.model import Testbed
+
+SCHEDULERS = ("normal", "karras", "simple")
+
+
+def sampler_names():
+    """The host's own list, read without starting it: parametrisation happens before fixtures."""
+    import subprocess
+    import sys
+
+    code = "from comfy.cli_args import args; args.cpu = True; import comfy.samplers as s; print(*s.KSampler.SAMPLERS)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=comfyui.find(), capture_output=True, text=True, check=True)
+    return done.stdout.split("\n")[-2].split()
+
+
+def weights_of(model):
+    return {k: v.clone() for k, v in model.model.state_dict().items()}
+
+
+@pytest.mark.parametrize("sampler", sampler_names())
+def test_every_sampler_takes_the_correction(sampler, bed, apply, sample):
+    kept = weights_of(bed.model)
+    off, on = apply(strength=0.0), apply()
+    for scheduler in SCHEDULERS:
+        plain = sample(bed.model, sampler=sampler, scheduler=scheduler)
+        assert torch.equal(sample(off, sampler=sampler, scheduler=scheduler), plain)
+        corrected = sample(on, sampler=sampler, scheduler=scheduler)
+        assert corrected.isfinite().all()
+        assert not torch.equal(corrected, plain)
+    for key, value in bed.model.model.state_dict().items():
+        assert torch.equal(value, kept[key]), key
+
+
+def test_the_native_and_the_embedded_path_agree(bed, host):
+    embedded, text = Testbed(), "a portrait of a person in a green shirt, wearing a hat"
+    native = host.nodes["CLIPTextEncode"]().encode(bed.clip, text)[0][0][0]
+    context = embedded.encode_text([text])
+    torch.testing.assert_close(native, context, atol=1e-3, rtol=0)
+    for level in (0.1, 1.0, 5.0, 14.0):
+        sigma = torch.full((2,), level)
+        x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0)) * (1 + level**2) ** 0.5
+        native_denoised = bed.model.model.apply_model(x, sigma, c_crossattn=native.expand(2, -1, -1))
+        torch.testing.assert_close(
+            native_denoised, embedded.denoise(x, sigma, context.expand(2, -1, -1)), atol=1e-3, rtol=0
+        )
+
+
+def test_the_native_and_the_embedded_vae_agree(bed):
+    embedded, images = Testbed(), torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    latents = bed.model.model.process_latent_in(bed.vae.encode(images.movedim(1, -1)))
+    torch.testing.assert_close(latents, embedded.encode(images), atol=1e-3, rtol=0)
+    decoded = bed.vae.decode(bed.model.model.process_latent_out(latents)).movedim(-1, 1)
+    torch.testing.assert_close(decoded, embedded.decode(latents), atol=1e-3, rtol=0)
+
+
+def test_native_and_embedded_sampling_draw_the_same_pictures(bed, sample):
+    embedded = Testbed().sample(["a portrait of a person in a green shirt"] * 2, seed=3, steps=20)
+    native = bed.model.model.process_latent_in(sample(bed.model, batch=2, steps=20))
+    torch.testing.assert_close(native, embedded, atol=2e-2, rtol=0)
+
+
+def test_two_correctors_in_series_both_act(apply, sample):
+    series = apply(apply(strength=0.25), strength=0.75)
+    torch.testing.assert_close(sample(series), sample(apply()), atol=1e-4, rtol=1e-4)
+
+
+def test_the_model_that_was_corrected_is_left_alone(bed, apply, sample):
+    plain = sample(bed.model)
+    corrected = apply()
+    sample(corrected)
+    assert torch.equal(sample(bed.model), plain)
+    assert torch.equal(sample(corrected.clone()), sample(corrected))
+
+
+def test_the_host_loads_the_corrector_with_the_model(apply, corrector):
+    series = apply(apply(strength=0.5), strength=0.5)
+    registered = series.get_additional_models_with_key("rs_corrector")
+    assert [p.model for p in registered] == [corrector.model]
+
+
+@pytest.mark.parametrize("window", [dict(start_percent=0.6), dict(end_percent=0.4)])
+def test_outside_the_window_nothing_changes(window, bed, apply, sample):
+    before = dict(steps=20, until=10) if "start_percent" in window else dict(steps=20)
+    calls = []
+    windowed = apply(**window)
+    handle = windowed.get_additional_models_with_key("rs_corrector")[0].model.network.register_forward_hook(
+        lambda *a: calls.append(1)
+    )
+    result = sample(windowed, **before)
+    handle.remove()
+    if "start_percent" in window:
+        assert not calls and torch.equal(result, sample(bed.model, **before))
+    else:
+        assert len(calls) == 8  # sigmas of 20 uniform steps within the first 40 % of the schedule
+
+
+def test_a_sample_does_not_depend_on_its_batch_mates(bed, apply, sample):
+    positive_batch = sample(apply(), batch=3, steps=6)
+    one = sample(apply(), batch=1, steps=6)
+    torch.testing.assert_close(positive_batch[:1], one, atol=1e-3, rtol=1e-3)
+
+
+def test_flow_matching_is_corrected_from_pure_noise_on(bed, apply, sample):
+    import comfy.model_sampling as sampling
+
+    class Flow(sampling.ModelSamplingDiscreteFlow, sampling.CONST):
+        pass
+
+    flow = bed.model.clone()
+    flow.add_object_patch("model_sampling", Flow(bed.model.model.model_config))
+    corrected = sample(apply(flow), scheduler="simple")
+    assert corrected.isfinite().all() and not torch.equal(corrected, sample(flow, scheduler="simple"))
+
+
+def test_a_model_of_other_latents_is_refused(bed, apply):
+    import comfy.latent_formats as formats
+
+    for latent_format, said in (
+        (formats.SD3(), "expected a model of 4-channel SD15 latents.*got 16-channel SD3"),
+        (formats.SDXL(), "got 4-channel SDXL; use a corrector made for this kind of model"),
+        (formats.Wan21(), "expected a model of 2-D latents, got Wan21 with 3 dimensions"),
+    ):
+        other = bed.model.clone()
+        other.add_object_patch("latent_format", latent_format)
+        with pytest.raises(ValueError, match=said):
+            apply(other)
+
+
+def test_bad_settings_are_refused(apply):
+    with pytest.raises(ValueError, match="expected one of the corrector's groups.*green.*got 'mauve'"):
+        apply(group="mauve")
+    with pytest.raises(ValueError, match="expected start_percent below end_percent, got 0.5 and 0.5"):
+        apply(start_percent=0.5, end_percent=0.5)
+
+
+def test_a_missing_corrector_is_refused(host):
+    with pytest.raises(FileNotFoundError, match="expected corrector weights named 'nowhere.safetensors' in one of"):
+        host.nodes["RSCorrectorLoader"].execute("nowhere.safetensors")
+
+
+def test_the_loader_sees_that_a_file_changed(host):
+    import os
+
+    import folder_paths
+
+    loader = host.nodes["RSCorrectorLoader"]
+    path = os.path.join(folder_paths.models_dir, "rs_correctors", "mine.safetensors")
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as file:
+        file.write(b"1")
+    first = loader.fingerprint_inputs("mine.safetensors")
+    with open(path, "wb") as file:
+        file.write(b"22")
+    assert loader.fingerprint_inputs("mine.safetensors") != first
+    assert {"mine.safetensors", "testbed.safetensors"} <= set(folder_paths.get_filename_list("rs_correctors"))
+    os.remove(path)
+
+
+def test_another_base_model_is_warned_of(host, bed, apply, caplog):
+    with caplog.at_level(logging.WARNING):
+        apply()
+    assert "made for" not in caplog.text
+    other = host.nodes["RSCorrectorTestbed"].execute().args[0]
+    next(other.model.diffusion_model.parameters()).data.mul_(1.5)
+    with caplog.at_level(logging.WARNING):
+        apply(other)
+    assert "make a corrector for this checkpoint" in caplog.text

@@ -1,0 +1,68 @@
+"""The pack in a real ComfyUI server, used over HTTP as a pipeline uses it."""
+
+import copy
+import json
+
+import pytest
+import torch
+
+from rs_corrector import comfyui, demo
+from rs_corrector.testbed import measure, readers
+
+WORKFLOW = json.loads(demo.WORKFLOW.read_text())
+NODES = ("RSCorrectorLoader", "RSCorrectorApply", "RSCorrectorTestbed")
+
+
+def with_inputs(node, **inputs):
+    workflow = copy.deepcopy(WORKFLOW)
+    workflow[node]["inputs"] |= inputs
+    return workflow
+
+
+def test_the_server_lists_the_nodes_with_words_on_every_socket(server):
+    for name in NODES:
+        info = json.loads(server.get(f"/object_info/{name}"))[name]
+        assert info["category"] == "RS-Corrector" and info["description"]
+        inputs = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
+        assert all(options[1]["tooltip"] for options in inputs.values())
+        assert len(info["output_tooltips"]) == len(info["output"]) and all(info["output_tooltips"])
+
+
+def test_the_api_workflow_corrects_the_planted_stereotype(server):
+    steps = []
+    pictures = server.run(with_inputs("6", batch_size=32), progress=lambda *step: steps.append(step))
+    assert {node for node, _, _ in steps} == {"7", "8"} and max(value for _, value, _ in steps) == 20
+    before, after = (torch.stack([demo.from_png(p) for p in pictures[node]]) for node in ("11", "12"))
+    hats = [measure.column(readers.read(images)[0], "hat").float().mean() for images in (before, after)]
+    assert hats[0] >= 0.9 and hats[1] <= 0.2
+
+
+def test_the_example_workflow_is_listed_as_a_template(server):
+    templates = json.loads(server.get("/workflow_templates"))
+    assert "before_after" in templates["rs-corrector"]
+
+
+@pytest.mark.parametrize(
+    ("node", "inputs", "said"),
+    [
+        ("3", dict(group="mauve"), "expected one of the corrector's groups (green), got 'mauve'"),
+        ("3", dict(start_percent=0.7, end_percent=0.2), "expected start_percent below end_percent"),
+        ("2", dict(corrector_name="nowhere.safetensors"), "nowhere.safetensors"),
+    ],
+)
+def test_bad_input_is_an_error_that_a_pipeline_can_read(server, node, inputs, said):
+    with pytest.raises(comfyui.HostError) as error:
+        server.run(with_inputs(node, **inputs))
+    assert said in str(error.value)
+
+
+def test_the_log_is_free_of_complaints_about_the_pack(server):
+    for line in server.log().splitlines():
+        assert "Traceback" not in line or "mauve" in server.log()
+        assert "Cannot import" not in line and "IMPORT FAILED" not in line
+
+
+def test_the_demo_runs_on_the_host(tmp_path):
+    report = demo.run("comfyui", 16, tmp_path)
+    assert report["host"].startswith("ComfyUI 0.")
+    assert report["stereotype_rate"]["before"]["value"] > report["stereotype_rate"]["after"]["value"] + 0.5

@@ -1,0 +1,206 @@
+"""The preference, its closed forms and the update that it makes."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rs_corrector.corrector import Config, Correction, Corrector, expand, likelihood_ratio
+from rs_corrector.distillation import Recorder, Records, calibrate, delta_config, distil, least_squares_gain
+from rs_corrector.pairs import train_denoiser_pair
+
+SHAPE = (2, 4, 4)
+S = 0.5  # deviation of the two Gaussians
+MEAN = torch.tensor([1.0, -0.5]).view(2, 1, 1).expand(SHAPE)
+
+
+def make_config(kind="denoiser_pair", **changes):
+    basics = dict(groups=("a",), latent_format="SD15", latent_channels=SHAPE[0], sigma_data=1.0)
+    return Config(kind=kind, **basics | dict(sigma_min=0.1, sigma_max=10.0, width=16, levels=2) | changes)
+
+
+def random_corrector(**changes):
+    """Untrained, but with a head that is not zero."""
+    torch.manual_seed(0)
+    corrector = Corrector(make_config(**changes))
+    for p in corrector.parameters():
+        torch.nn.init.normal_(p, std=0.1)
+    return corrector.eval().requires_grad_(False)
+
+
+def closed_form_delta(sigma):
+    """D+ - D- for N(+-MEAN, S^2): 2 sigma^2 MEAN / (S^2 + sigma^2)."""
+    return expand(2 * sigma**2 / (S**2 + sigma**2)) * MEAN
+
+
+def noisy(sigma, sign, seed=5):
+    g = torch.Generator().manual_seed(seed)
+    z = sign * MEAN + S * torch.randn(len(sigma), *SHAPE, generator=g)
+    return z + expand(sigma) * torch.randn(z.shape, generator=g)
+
+
+def relative_error(got, expected):
+    return ((got - expected).norm() / expected.norm()).item()
+
+
+@pytest.fixture(scope="module")
+def gaussian_pair():
+    g = torch.Generator().manual_seed(1)
+    preferred = MEAN + S * torch.randn(4096, *SHAPE, generator=g)
+    rejected = -MEAN + S * torch.randn(4096, *SHAPE, generator=g)
+    unmarked = torch.cat([preferred[:2048], rejected[:2048]])
+    latents = {"a": (preferred, rejected, unmarked)}
+    return train_denoiser_pair(latents, make_config(), steps=600, batch=96, lr=4e-3, seed=0)
+
+
+@pytest.mark.parametrize("sigma", [0.5, 1.0, 3.0, 8.0])
+def test_delta_of_a_trained_pair_matches_two_gaussians(gaussian_pair, sigma):
+    sigma = torch.full((256,), sigma)
+    x = torch.cat([noisy(sigma[:128], 1), noisy(sigma[128:], -1)])
+    assert relative_error(gaussian_pair.delta(x, sigma).mean(0), closed_form_delta(sigma)[0]) < 0.1
+
+
+def test_the_gated_difference_vanishes_on_a_preferred_gaussian(gaussian_pair):
+    sigma = torch.full((256,), 0.7)
+    full = gaussian_pair.delta(noisy(sigma, -1), sigma).norm()
+    assert gaussian_pair.delta(noisy(sigma, 1), sigma, gated=True).norm() < 0.12 * full
+    assert relative_error(gaussian_pair.delta(noisy(sigma, -1), sigma, gated=True), closed_form_delta(sigma)) < 0.2
+
+
+def test_the_gate_is_the_chance_of_being_rejected(gaussian_pair):
+    sigma = torch.full((512,), 3.0)
+    x = torch.cat([noisy(sigma[:256], 1), noisy(sigma[256:], -1)])
+    rejected = torch.sigmoid(-2 * (x * MEAN).sum((1, 2, 3)) / (S**2 + sigma**2))
+    gated = gaussian_pair.delta(x, sigma, gated=True)
+    along = (gated * MEAN).sum((1, 2, 3)) / (closed_form_delta(sigma) * MEAN).sum((1, 2, 3))
+    assert (along - rejected).abs().mean() < 0.12
+
+
+def test_the_score_tells_preferred_from_rejected(gaussian_pair):
+    sigma = torch.zeros(64)
+    assert (gaussian_pair.score(noisy(sigma, 1)) > 0).all()
+    assert (gaussian_pair.score(noisy(sigma, -1)) < 0).all()
+
+
+def test_the_score_of_exact_denoisers_is_the_log_likelihood_ratio():
+    z = noisy(torch.zeros(256), 1)
+
+    def denoisers(x, sigma):
+        s = expand(sigma)
+        return tuple((S**2 * x + side * s**2 * MEAN) / (S**2 + s**2) for side in (1, -1))
+
+    exact = 2 * (z * MEAN).sum((1, 2, 3)) / S**2
+    score = likelihood_ratio(z, denoisers, 1e-3, 1e3, levels=200)
+    assert relative_error(score.mean(), exact.mean()) < 0.05
+
+
+def test_a_distilled_corrector_matches_the_teacher():
+    g = torch.Generator().manual_seed(2)
+    sigma = (torch.rand(4096, generator=g) * math.log(100) + math.log(0.1)).exp()
+    x = torch.cat([noisy(sigma[:2048], 1), noisy(sigma[2048:], -1)])
+    records = {"a": Records(x, sigma, closed_form_delta(sigma))}
+    config = delta_config(["a"], records, latent_format="SD15", sigma_data=1.0, width=16, levels=2)
+    corrector = distil(records, config, steps=400, batch=96, lr=4e-3, seed=0)
+    held_out = Records(noisy(sigma, -1, seed=9), sigma, closed_form_delta(sigma))
+    assert relative_error(corrector.delta(held_out.x, sigma), held_out.delta) < 0.1
+    assert least_squares_gain(corrector, "a", held_out) == pytest.approx(1, abs=0.05)
+
+
+@given(sigma=st.floats(0.02, 500), sigma_data=st.floats(0.3, 3))
+@settings(max_examples=25, deadline=None)
+def test_flow_and_ve_agree_on_the_same_latent(sigma, sigma_data):
+    corrector = random_corrector(sigma_data=sigma_data)
+    x = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(0)) * (sigma**2 + 1) ** 0.5
+    ve = torch.full((2,), sigma)
+    flow = ve / (1 + ve)
+    expected = corrector.delta(x, ve)
+    assert relative_error(corrector.delta(x * expand(1 - flow), flow, signal=1 - flow), expected) < 1e-3
+
+
+@pytest.mark.parametrize("kind", ["denoiser_pair", "delta"])
+def test_the_flow_form_is_finite_and_not_zero_at_pure_noise(kind):
+    delta = random_corrector(kind=kind).delta(torch.randn(2, *SHAPE), torch.ones(2), signal=torch.zeros(2))
+    assert delta.isfinite().all() and delta.abs().max() > 0
+
+
+@given(height=st.integers(1, 17), width=st.integers(1, 17))
+@settings(max_examples=20, deadline=None)
+def test_any_size_of_latent_is_corrected(height, width):
+    x = torch.randn(1, SHAPE[0], height, width)
+    assert random_corrector(levels=3).delta(x, torch.ones(1)).shape == x.shape
+
+
+@given(batch=st.integers(2, 6), kind=st.sampled_from(["denoiser_pair", "delta"]))
+@settings(max_examples=10, deadline=None)
+def test_a_sample_does_not_depend_on_its_batch_mates(batch, kind):
+    corrector, x = random_corrector(kind=kind), torch.randn(batch, *SHAPE)
+    sigma = torch.linspace(0.2, 5, batch)
+    together = corrector.delta(x, sigma)
+    alone = torch.cat([corrector.delta(x[i : i + 1], sigma[i : i + 1]) for i in range(batch)])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_strength_scales_the_correction_linearly():
+    corrector, x, sigma, denoised = random_corrector(), torch.randn(2, *SHAPE), torch.ones(2), torch.randn(2, *SHAPE)
+    one, two = (Correction(corrector, strength=s)(x, sigma, denoised) - denoised for s in (1, 2))
+    torch.testing.assert_close(two, 2 * one, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [dict(strength=0), dict(start=0.9), dict(end=1.1)])
+def test_off_and_outside_the_window_are_bit_identical(settings):
+    x, denoised = torch.randn(2, *SHAPE), torch.randn(2, *SHAPE)
+    assert Correction(random_corrector(), **settings)(x, torch.ones(2), denoised) is denoised
+
+
+def test_no_network_call_is_made_outside_the_window():
+    corrector, calls = random_corrector(), []
+    corrector.network.register_forward_hook(lambda *a: calls.append(1))
+    correction = Correction(corrector, start=2.0, end=0.5)
+    for sigma in (3.0, 2.0, 1.0, 0.5, 0.4):
+        correction(torch.randn(1, *SHAPE), torch.tensor([sigma]), torch.randn(1, *SHAPE))
+    assert len(calls) == 3
+
+
+def test_an_inverted_window_is_refused():
+    with pytest.raises(ValueError, match="expected a window.*got 1.0 to 2.0; swap"):
+        Correction(random_corrector(), start=1.0, end=2.0)
+
+
+def test_an_unknown_group_is_refused_with_the_known_ones():
+    corrector = random_corrector(groups=("ana", "bo"))
+    with pytest.raises(ValueError, match="ana, bo.*got 'cy'"):
+        corrector.group_index("cy")
+    with pytest.raises(ValueError, match="ana, bo.*got an empty group"):
+        corrector.group_index("")
+    assert corrector.group_index(" bo ") == 1
+
+
+def test_a_delta_corrector_says_that_it_has_no_gate_and_no_score():
+    corrector = random_corrector(kind="delta")
+    with pytest.raises(ValueError, match="denoiser_pair"):
+        corrector.score(torch.randn(1, *SHAPE))
+    with pytest.raises(ValueError, match="denoiser_pair"):
+        corrector.delta(torch.randn(1, *SHAPE), torch.ones(1), gated=True)
+
+
+def test_calibration_finds_the_gain_that_reaches_the_target():
+    corrector, tried = calibrate(random_corrector(), "a", lambda c: 3 * c.config.gains[0] - 5, target=4.0)
+    assert corrector.config.gains[0] == pytest.approx(3.0, rel=0.03)
+    assert tried[-1][0] == corrector.config.gains[0]
+
+
+def test_the_recorder_applies_the_teacher_and_keeps_what_it_said():
+    recorder = Recorder(lambda x, sigma: torch.ones_like(x), torch.Generator().manual_seed(0))
+    for sigma in (2.0, 1.0):
+        out = recorder(torch.zeros(3, *SHAPE), torch.full((3,), sigma), torch.zeros(3, *SHAPE))
+        assert torch.equal(out, expand(recorder.strength).expand_as(out))
+    records = recorder.records()
+    assert records.sigma.tolist() == [2, 2, 2, 1, 1, 1] and (records.delta == 1).all()
+
+
+def test_pairs_with_an_empty_side_are_refused():
+    z = torch.randn(8, *SHAPE)
+    with pytest.raises(ValueError, match="rejected latents of 'a', got none"):
+        train_denoiser_pair({"a": (z, z[:0], None)}, make_config(), steps=1, batch=4, lr=1e-3, seed=0)

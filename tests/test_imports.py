@@ -1,0 +1,34 @@
+"""What can be imported where, and what must not be."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+PACK = Path(__file__).parents[1]
+
+
+def python(code):
+    return subprocess.run([sys.executable, "-c", code], cwd="/", capture_output=True, text=True, check=True).stdout
+
+
+def test_the_entry_point_imports_without_comfyui():
+    code = (
+        "import importlib.util as u, sys;"
+        f"s = u.spec_from_file_location('pack', r'{PACK / '__init__.py'}', submodule_search_locations=[r'{PACK}']);"
+        "m = sys.modules['pack'] = u.module_from_spec(s); s.loader.exec_module(m);"
+        "print(hasattr(m, 'comfy_entrypoint'))"
+    )
+    assert python(code).strip() == "False"
+
+
+def test_the_engine_needs_neither_comfyui_nor_the_demo_extra():
+    modules = "corrector, distillation, files, network, pairs, training, weights"
+    loaded = python(f"from rs_corrector import {modules}; import sys; print(*sys.modules)").split()
+    assert not {"comfy", "diffusers", "transformers", "open_clip", "statsmodels", "PIL"} & set(loaded)
+
+
+def test_only_one_module_touches_the_hosts_internals():
+    for file in [*(PACK / "nodes").glob("*.py"), *(PACK / "rs_corrector").rglob("*.py")]:
+        text = file.read_text()
+        if file.name != "host.py":
+            assert "import comfy." not in text and "from comfy." not in text and "folder_paths" not in text, file
