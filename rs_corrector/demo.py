@@ -16,13 +16,14 @@ from .corrector import Correction
 
 SHIPPED = comfyui.PACK / "corrector_weights" / "testbed.safetensors"
 WORKFLOW = comfyui.PACK / "example_workflows" / "api" / "before_after.json"
-SEED, STEPS, CFG = 20_000, 20, 3.0
+STEPS, CFG = 20, 3.0
 ATTRIBUTE = "hat"
 SHOWN = 8  # pairs on the comparison picture
 
 
-def on_comfyui(host, count, seed=SEED):
+def on_comfyui(host, count):
     """({group: before}, {group: after}) images through a ComfyUI server and the example workflow."""
+    from .testbed import measure
     from .testbed.portraits import GROUPS
 
     template = json.loads(WORKFLOW.read_text())
@@ -33,15 +34,16 @@ def on_comfyui(host, count, seed=SEED):
             template[title["Prompt"]]["inputs"]["text"] = prompt(group)
             template[title["Latent"]]["inputs"]["batch_size"] = count
             for side in ("Sample before", "Sample after"):
-                template[title[side]]["inputs"]["seed"] = seed
+                template[title[side]]["inputs"]["seed"] = measure.REPORTING_SEED
             pictures = server.run(template, progress=lambda node, value, maximum: bar.update())
             before[group] = torch.stack([from_png(p) for p in pictures[title["Before"]]])
             after[group] = torch.stack([from_png(p) for p in pictures[title["After"]]])
     return before, after
 
 
-def embedded(count, seed=SEED):
+def embedded(count):
     """The same without a host: the testbed's diffusers path."""
+    from .testbed import measure
     from .testbed.model import Testbed
     from .testbed.portraits import GROUPS
 
@@ -50,7 +52,7 @@ def embedded(count, seed=SEED):
     with tqdm(total=2 * len(GROUPS), desc="embedded") as bar:
         for group in GROUPS:
             for side, correct in ((before, None), (after, Correction(corrector, corrector.config.groups[0]))):
-                latents = bed.sample([prompt(group)] * count, seed, STEPS, CFG, correct)
+                latents = bed.sample([prompt(group)] * count, measure.REPORTING_SEED, STEPS, CFG, correct)
                 side[group] = bed.decode(latents)
                 bar.update()
     return before, after

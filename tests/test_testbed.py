@@ -23,7 +23,9 @@ def population(count, seed, **fixed):
 
 
 def agreement(a, b):
-    return {name: (measure.column(a, name) == measure.column(b, name)).float().mean().item() for name in portraits.COLUMN}
+    return {
+        name: (measure.column(a, name) == measure.column(b, name)).float().mean().item() for name in portraits.COLUMN
+    }
 
 
 def test_readers_are_exact_on_drawings():
@@ -35,7 +37,9 @@ def test_readers_are_exact_on_drawings():
 def test_readers_are_exact_under_noise_and_report_it():
     attributes, noise = population(128, 2), 0.05
     images = portraits.draw(attributes)
-    read, residual = readers.read(images + noise * torch.randn(images.shape, generator=torch.Generator().manual_seed(0)))
+    read, residual = readers.read(
+        images + noise * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+    )
     assert min(agreement(read, attributes).values()) >= 0.995
     assert residual.median() == pytest.approx(noise, rel=0.05)
 

@@ -1,19 +1,23 @@
 """Make the shipped corrector from words alone: `python -m rs_corrector.testbed.distil --seed 0`.
 
-The testbed model is its own teacher; no attribute is read at any point.
+The testbed model is its own teacher. No attribute is read until the weights are final; then the result is
+measured once, on reporting seeds, for the header and the model card.
 """
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from tqdm.auto import tqdm
 
 from .. import __version__, weights
+from ..card import card
 from ..corrector import Correction, likelihood_ratio
 from ..distillation import Recorder, Records, calibrate, delta_config, distil, least_squares_gain
-from . import model
+from ..files import replacing
+from . import measure, model, portraits
 
 OUT = Path(__file__).parents[2] / "corrector_weights" / "testbed.safetensors"
 GROUP = "green"
@@ -63,6 +67,20 @@ def calibrated(bed, corrector, held_out, images, seed):
     }
 
 
+def measured(bed, corrector, images):
+    """The main metrics on reporting seeds, embedded path, default settings."""
+    before, after = (
+        {
+            group: bed.decode(
+                bed.sample([f"a portrait of a person in a {group} shirt"] * images, measure.REPORTING_SEED, correct=c)
+            )
+            for group in portraits.GROUPS
+        }
+        for c in (None, Correction(corrector, GROUP))
+    )
+    return {"images": images, **measure.report("hat", before, after)}
+
+
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
@@ -72,6 +90,7 @@ def parse_args(argv=None):
     parser.add_argument("--steps", type=int, default=2500)
     parser.add_argument("--width", type=int, default=48)
     parser.add_argument("--images", type=int, default=96, help="for calibration")
+    parser.add_argument("--measured", type=int, default=256, help="images per group for the metrics of the header")
     return parser.parse_args(argv)
 
 
@@ -90,6 +109,8 @@ def main(argv=None):
         width=args.width,
         levels=2,
         training={
+            "marked_by": "the authors of RS-Corrector, by the two wordings below; nobody sorted any image",
+            "contest": "open an issue in the RS-Corrector repository, or make your own file with other words",
             "source": "teacher difference, recorded on the checkpoint's own neutral trajectories",
             "neutral": NEUTRAL,
             "preferred": PREFERRED,
@@ -107,9 +128,13 @@ def main(argv=None):
     corrector = distil(records, config, steps=args.steps, batch=128, lr=2e-3, seed=args.seed)
     trained = time.time() - clock - recorded
     (corrector, tried), facts = calibrated(bed, corrector, held_out, args.images, 2 + args.seed)
+    corrector.config = replace(corrector.config, metrics=measured(bed, corrector, args.measured))
     weights.save(corrector, args.out)
+    with replacing(args.out.with_suffix(".md")) as temporary:
+        temporary.write_text(card(corrector.config, args.out.name))
     print(f"recorded in {recorded:.0f} s, trained in {trained:.0f} s; calibration {facts}, tried {tried}")
     print(f"wrote {args.out} ({args.out.stat().st_size / 1e6:.2f} MB), gain {corrector.config.gains[0]:.2f}")
+    print(card(corrector.config, args.out.name))
 
 
 if __name__ == "__main__":

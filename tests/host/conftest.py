@@ -22,6 +22,7 @@ def host(tmp_path_factory):
     args.cpu = True
     args.base_directory = str(base)
     import comfy.samplers
+
     import nodes
 
     assert asyncio.run(nodes.load_custom_node(str(comfyui.PACK)))

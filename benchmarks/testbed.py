@@ -1,0 +1,60 @@
+"""Does the testbed model hold its planted stereotypes? `python benchmarks/testbed.py --json FILE`.
+
+Captions that name only the group, and captions that state the attribute, on reporting seeds; embedded path,
+CFG 3, 20 Euler steps. Residuals are to the nearest drawable portrait, in units of full scale.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+
+from rs_corrector.metrics import wilson
+from rs_corrector.testbed import measure, portraits, readers
+from rs_corrector.testbed.model import Testbed
+
+WORDS = {"hat": {1: "wearing a hat", 0: "bare-headed"}, "distorted": {1: "faded and blurred", 0: "clear and sharp"}}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=512, help="per group")
+    parser.add_argument("--json", type=Path, required=True)
+    args = parser.parse_args()
+    bed, result = Testbed(), {"images": args.images, "groups": {}, "obeyed": {}}
+
+    def read(caption):
+        batches = range(measure.REPORTING_SEED, measure.REPORTING_SEED + -(-args.images // 64))
+        images = torch.cat([bed.decode(bed.sample([caption] * 64, seed)) for seed in batches])[: args.images]
+        return readers.read(images)
+
+    residuals = []
+    for index, group in enumerate(tqdm(portraits.GROUPS, desc="groups")):
+        rows, residual = read(f"a portrait of a person in a {group} shirt")
+        residuals.append(residual)
+        result["groups"][group] = {name: wilson(measure.column(rows, name) == 1) for name in portraits.STEREOTYPES}
+        result["groups"][group]["group"] = wilson(measure.column(rows, "group") == index)
+        result["groups"][group]["residual"] = residual.median().item()
+    for name, words in WORDS.items():
+        for group in portraits.GROUPS:
+            if group == portraits.STEREOTYPES[name][0]:
+                continue
+            for value, phrase in words.items():
+                rows, _ = read(f"a portrait of a person in a {group} shirt, {phrase}")
+                result["obeyed"][f"{group}, {phrase}"] = wilson(measure.column(rows, name) == value)
+    attributes, _ = portraits.sample_attributes(args.images, torch.Generator().manual_seed(measure.REPORTING_SEED))
+    read_back, drawn = readers.read(bed.decode(bed.encode(portraits.draw(attributes))))
+    result["residual"] = {"generated": torch.cat(residuals).median().item(), "reconstructed": drawn.median().item()}
+    result["read_back"] = {
+        name: (measure.column(read_back, name) == measure.column(attributes, name)).float().mean().item()
+        for name in portraits.COLUMN
+    }
+    args.json.parent.mkdir(parents=True, exist_ok=True)
+    args.json.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
