@@ -5,34 +5,16 @@ and a rejected wording. It is recorded at the very states that a corrected run v
 itself applied at random strength meanwhile, and a small network learns it: one kind of file, `delta`.
 """
 
-from dataclasses import dataclass, replace
-
 import torch
 
-from .corrector import Config, Corrector, expand
+from .corrector import Corrector, expand
 from .training import fit
 
 TEACHER_STRENGTHS = (0.0, 4.0)
 
 
-@dataclass
-class Records:
-    """States and what the teacher says there: x (N, C, H, W), sigma (N,), delta (N, C, H, W)."""
-
-    x: torch.Tensor
-    sigma: torch.Tensor
-    delta: torch.Tensor
-
-    def __len__(self):
-        return len(self.x)
-
-    @classmethod
-    def cat(cls, parts):
-        return cls(*(torch.cat([getattr(p, name) for p in parts]) for name in ("x", "sigma", "delta")))
-
-
 class Recorder:
-    """A step's correction that applies the teacher at random strength and keeps what it said.
+    """Applies the teacher at random strength during one batch's sampling and keeps what it said.
 
     Args:
         teacher: function (x, sigma) -> D+ - D-.
@@ -40,93 +22,100 @@ class Recorder:
     """
 
     def __init__(self, teacher, generator):
-        self.teacher, self.generator, self.strength, self.parts = teacher, generator, None, []
+        self.teacher, self.generator, self.strength, self.steps = teacher, generator, None, []
 
-    def __call__(self, x, sigma, denoised):
+    def __call__(self, x, sigma, denoised, signal=1.0):
+        """A step's correction, as `Correction` is."""
         if self.strength is None:
             low, high = TEACHER_STRENGTHS
-            self.strength = torch.rand(len(x), generator=self.generator).to(x) * (high - low) + low
+            self.strength = torch.rand(len(x), generator=self.generator) * (high - low) + low
         delta = self.teacher(x, sigma)
-        self.parts.append(Records(x.cpu(), sigma.cpu(), delta.cpu()))
-        return denoised + expand(self.strength) * delta
+        kept = {"x": x, "sigma": sigma, "signal": torch.as_tensor(signal).expand(len(x)), "delta": delta}
+        self.steps.append({name: value.detach().float().cpu() for name, value in kept.items()})
+        return denoised + expand(self.strength.to(x)) * delta
 
     def records(self):
-        return Records.cat(self.parts)
+        """{name: (images * steps, ...)}, every image's trajectory in one piece."""
+        stacked = {name: torch.stack([step[name] for step in self.steps], 1) for name in self.steps[0]}
+        return {name: value.flatten(0, 1) for name, value in stacked.items()}
 
 
-def distil(records, config, *, steps, batch, lr, seed, checkpoint=None):
-    """Regress the recorded difference, one group; every record counts alike by its relative error.
+def full_strength(strengths, scores, target):
+    """The teacher strength at which images are as preferred as those that were asked to be.
+
+    No reader of attributes is involved: scores are the checkpoint's own (`corrector.likelihood_ratio` of its two
+    wordings), of the very images that were recorded, each with a strength of its own.
 
     Args:
-        records: {group: Records} for every group of `config`.
-        config: a `Config` of kind "delta".
+        strengths, scores: (N,) of recorded images.
+        target: mean score of images drawn under the preferred wording.
 
     Returns:
-        A `Corrector` with gain 1; see `calibrate`.
+        The first strength whose running mean score reaches the target, or else that of the highest mean.
+    """
+    order = strengths.argsort()
+    window = max(len(order) // 8, 1)
+    mean = scores[order].unfold(0, window, 1).mean(1)
+    at = strengths[order].unfold(0, window, 1).mean(1)
+    reached = (mean >= target).nonzero()
+    return at[reached[0, 0] if len(reached) else mean.argmax()].item()
+
+
+def distil(records, config, *, batch, seed, device="cpu", held_out=None, **fitting):
+    """Regress the recorded difference; every record counts alike, by its relative error.
+
+    Args:
+        records: {group: {"x", "sigma", "signal", "delta"}}, tensors or anything that an index tensor indexes.
+        config: a `Config` of kind "delta".
+        held_out: the same, for validation.
+        fitting: for `training.fit`: steps, lr, checkpoint and so on.
+
+    Returns:
+        A `Corrector` with gain 1 (see `least_squares_gain` and `full_strength`), and the run's `History`.
     """
     torch.manual_seed(seed)
-    corrector = Corrector(config)
-    label = torch.cat([torch.full((len(records[g]),), i) for i, g in enumerate(config.groups)])
-    everything = Records.cat([records[g] for g in config.groups])
-    floor = everything.delta.square().mean() * 1e-2
+    corrector = Corrector(config).to(device)
+    probe = torch.Generator().manual_seed(seed)
+    floor = 1e-2 * draw(records, config.groups, 1024, probe, device)["delta"].square().mean()
 
-    def loss(generator):
-        pick = torch.randint(len(everything), (batch,), generator=generator)
-        x, sigma, target = everything.x[pick], everything.sigma[pick], everything.delta[pick]
-        error = (corrector.raw(x, sigma, label[pick]) - target).square().mean((1, 2, 3))
-        return (error / (target.square().mean((1, 2, 3)) + floor)).mean()
+    def relative_error(rows):
+        error = corrector.raw(rows["x"], rows["sigma"], rows["label"], rows["signal"]) - rows["delta"]
+        return (error.square().mean((1, 2, 3)) / (rows["delta"].square().mean((1, 2, 3)) + floor)).mean()
 
-    fit(corrector, loss, steps=steps, lr=lr, seed=seed, checkpoint=checkpoint, label="corrector")
-    return corrector.eval().requires_grad_(False)
+    validate = None
+    if held_out is not None:
+        fixed = draw(held_out, config.groups, 512, probe, device)
 
+        def validate():
+            with torch.no_grad():
+                return relative_error(fixed).item()
 
-def least_squares_gain(corrector, group, records):
-    """The factor that best matches held-out records: regression shrinks, this undoes the shrinking."""
-    with torch.no_grad():
-        predicted = corrector.raw(records.x, records.sigma, torch.full((len(records),), corrector.group_index(group)))
-    return ((predicted * records.delta).sum() / predicted.square().sum()).item()
-
-
-def calibrate(corrector, group, score_at, target, start=1.0, limit=16.0, tolerance=0.02):
-    """Set a group's gain so that strength 1 is the full correction, without any reader of attributes.
-
-    Args:
-        score_at: function (corrector) -> mean preference score of samples drawn with it at strength 1,
-            by the checkpoint's own words; grows with the gain.
-        target: mean score of samples drawn under the preferred wording.
-        start: first gain to try, from `least_squares_gain`.
-
-    Returns:
-        The corrector with the gain found, and the (gain, score) pairs tried.
-    """
-    index, tried = corrector.group_index(group), []
-
-    def at(gain):
-        gains = list(corrector.config.gains)
-        gains[index] = gain
-        corrector.config = replace(corrector.config, gains=tuple(gains))
-        tried.append((gain, score_at(corrector)))
-        return tried[-1][1] - target
-
-    low, high = 0.0, start
-    while at(high) < 0 and high < limit:
-        low, high = high, high * 1.5
-    while high - low > tolerance * high:
-        middle = (low + high) / 2
-        low, high = (middle, high) if at(middle) < 0 else (low, middle)
-    at(high)
-    return corrector, tried
-
-
-def delta_config(groups, records, **described):
-    """A `Config` of kind "delta" for recorded latents; the noise range is measured from the records."""
-    sigma = torch.cat([r.sigma for r in records.values()])
-    channels = next(iter(records.values())).x.shape[1]
-    return Config(
-        kind="delta",
-        groups=tuple(groups),
-        latent_channels=channels,
-        sigma_min=sigma.min().item(),
-        sigma_max=sigma.max().item(),
-        **described,
+    history = fit(
+        corrector,
+        lambda generator: relative_error(draw(records, config.groups, batch, generator, device)),
+        seed=seed,
+        validate=validate,
+        **fitting,
     )
+    return corrector.eval().requires_grad_(False), history
+
+
+def draw(records, groups, count, generator, device="cpu"):
+    """A batch with every group equally often: the records' tensors, and the label of each."""
+    share = -(-count // len(groups))
+    picks = [torch.randint(len(records[g]["sigma"]), (share,), generator=generator) for g in groups]
+    rows = {
+        name: torch.cat([records[g][name][pick] for g, pick in zip(groups, picks)]).to(device)
+        for name in ("x", "sigma", "signal", "delta")
+    }
+    return rows | {"label": torch.arange(len(groups), device=device).repeat_interleave(share)}
+
+
+@torch.no_grad()
+def least_squares_gain(corrector, group, records, count=1024):
+    """The factor that best matches held-out records: regression shrinks, this undoes the shrinking."""
+    index = corrector.group_index(group)
+    device = next(corrector.parameters()).device
+    rows = draw({group: records}, [group], count, torch.Generator().manual_seed(0), device)
+    predicted = corrector.raw(rows["x"], rows["sigma"], rows["label"] + index, rows["signal"])
+    return ((predicted * rows["delta"]).sum() / predicted.square().sum()).item()

@@ -1,55 +1,218 @@
-"""A corrector from latents that someone marked: one denoiser, a label for each group and side."""
+"""Preference pairs on disk: what a corrector is trained on.
+
+A set is a folder with a manifest and shards, one group a shard, in safetensors (fp16, latents in model space):
+
+    manifest.json           {"format", "format_version", "kind", "latent_format", "base", "source", "shards"}
+    green-00000.safetensors of kind "sides":   latents (N, C, H, W), side (N,): 0 preferred, 1 rejected, 2 unmarked
+                            of kind "teacher": x (N, C, H, W), sigma (N,), signal (N,), delta (N, C, H, W)
+
+The manifest names a shard only once it is whole, so a run that is cut off keeps all finished shards and goes on
+behind them. Tensors are memory-mapped: a set costs disk, not memory.
+"""
+
+import json
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
-from .corrector import PREFERRED, REJECTED, UNMARKED, Corrector, expand
-from .training import fit
+from .files import replacing
+
+FORMAT, FORMAT_VERSION = "rs-corrector-pairs", 1
+SIDES, TEACHER = "sides", "teacher"
+TENSORS = {SIDES: ("latents", "side"), TEACHER: ("x", "sigma", "signal", "delta")}
+FEWEST = 8  # pairs that can be trained on
 
 
-def train_denoiser_pair(latents, config, *, steps, batch, lr, seed, checkpoint=None):
-    """Denoising score matching with EDM's preconditioning (Karras et al. 2022), sigma log-uniform.
+class PairsError(ValueError):
+    """A set that cannot be used: says what was expected, what came, and the remedy."""
 
-    Stereotypes are decided at high noise, where EDM's own log-normal would hardly look.
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of a set."""
+
+    path: Path
+    group: str
+    count: int
+
+    def open(self, kind):
+        """{name: memory-mapped tensor}."""
+        try:
+            with safe_open(self.path, "pt") as file:
+                return {name: file.get_tensor(name) for name in TENSORS[kind]}
+        except (SafetensorError, OSError) as error:
+            raise PairsError(f"expected a whole shard at {self.path}, got {error}; record it again") from error
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A set of one kind, from one folder or several.
+
+    Attributes:
+        kind: SIDES or TEACHER.
+        latent_format: ComfyUI's class name of the latent space.
+        base: {"name", "fingerprint"} of the checkpoint.
+        source: for people to read; per group, words, counts and calibration facts.
+        shards: the files.
+    """
+
+    kind: str
+    latent_format: str
+    base: dict = field(default_factory=dict)
+    source: dict = field(default_factory=dict)
+    shards: tuple = ()
+
+    @property
+    def groups(self):
+        return tuple(dict.fromkeys(s.group for s in self.shards))
+
+    def __len__(self):
+        return sum(s.count for s in self.shards)
+
+    def count(self, group):
+        return sum(s.count for s in self.shards if s.group == group)
+
+    def load(self, group):
+        """A group's tensors, memory-mapped and joined lazily: {name: `Rows`}."""
+        opened = [s.open(self.kind) for s in self.shards if s.group == group]
+        return {name: Rows([shard[name] for shard in opened]) for name in TENSORS[self.kind]}
+
+    def merge(self, other):
+        """This set and another of the same kind and latent space.
+
+        Raises:
+            PairsError: kinds, latent formats, shapes or checkpoints differ.
+        """
+        for name in ("kind", "latent_format", "base"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine != theirs:
+                raise PairsError(
+                    f"expected sets of one {name.replace('_', ' ')}, got {mine} and {theirs}; do not merge them"
+                )
+        merged = replace(self, shards=self.shards + other.shards, source=self.source | other.source)
+        merged.shape()
+        return merged
+
+    def shape(self):
+        """(C, H, W) of every latent; refuses an empty set and mixed shapes."""
+        if not self.shards:
+            raise PairsError("expected pairs, got an empty set; record some")
+        name = TENSORS[self.kind][0]
+        shapes = {tuple(s.open(self.kind)[name].shape[1:]) for s in self.shards}
+        if len(shapes) > 1:
+            raise PairsError(f"expected latents of one shape, got {sorted(shapes)}; make all pairs at one size")
+        return shapes.pop()
+
+
+class Rows:
+    """Several memory-mapped tensors as one along the first axis; indexing copies only what is asked for."""
+
+    def __init__(self, parts):
+        self.parts = parts
+        self.ends = torch.tensor([len(p) for p in parts]).cumsum(0)
+
+    def __len__(self):
+        return int(self.ends[-1])
+
+    def __getitem__(self, index):
+        """(N,) int64 -> rows in fp32 (integers stay)."""
+        part = torch.searchsorted(self.ends, index, right=True)
+        starts = torch.cat([self.ends.new_zeros(1), self.ends[:-1]])
+        rows = torch.empty(len(index), *self.parts[0].shape[1:], dtype=self.parts[0].dtype)
+        for p in part.unique():
+            here = part == p
+            rows[here] = self.parts[p][index[here] - starts[p]]
+        return rows.float() if rows.is_floating_point() else rows
+
+
+class Writer:
+    """Append shards to a set's folder; a folder with a set of the same description is continued.
 
     Args:
-        latents: {group: (preferred, rejected, unmarked)}, each (N, C, H, W) clean latents in model space;
-            unmarked may be None, and then the gate is not to be used. Sides need not be aligned.
-        config: a `Config` of kind "denoiser_pair".
-
-    Returns:
-        A `Corrector` with gain 1.
+        folder: made if absent.
+        description: an empty `Pairs` with kind, latent_format, base and source.
 
     Raises:
-        ValueError: a side is empty.
+        PairsError: the folder holds another kind of set.
     """
-    sides = []
-    for index, group in enumerate(config.groups):
-        for side, name in ((PREFERRED, "preferred"), (REJECTED, "rejected"), (UNMARKED, "unmarked")):
-            z = latents[group][side]
-            if z is None and side == UNMARKED:
-                continue
-            if len(z) == 0:
-                raise ValueError(f"expected {name} latents of {group!r}, got none; mark at least 8 a side")
-            sides.append((3 * index + side, z))
-    torch.manual_seed(seed)
-    corrector = Corrector(config)
 
-    def loss(generator):
-        z, label = _balanced(sides, batch, generator)
-        low, high = torch.tensor([config.sigma_min, config.sigma_max]).log()
-        sigma = (torch.rand(len(z), generator=generator) * (high - low) + low).exp()
-        x = z + expand(sigma) * torch.randn(z.shape, generator=generator)
-        c_in, c_out, c_skip, c_noise = (expand(c) for c in corrector.precondition(sigma, 1.0))
-        target = (z - c_skip * x) / c_out
-        return (corrector.network(c_in * x, c_noise.flatten(), label) - target).square().mean()
+    def __init__(self, folder, description):
+        self.folder = Path(folder)
+        self.pairs = description
+        if (self.folder / "manifest.json").is_file():
+            found = read(self.folder)
+            self.pairs = replace(found.merge(replace(description, shards=found.shards[:0])), source=description.source)
 
-    fit(corrector, loss, steps=steps, lr=lr, seed=seed, checkpoint=checkpoint, label="corrector")
-    return corrector.eval().requires_grad_(False)
+    def append(self, group, **tensors):
+        """Write one shard and then the manifest.
+
+        Raises:
+            PairsError: tensors missing, of different lengths, empty, or not finite.
+        """
+        kind = self.pairs.kind
+        if tensors.keys() != set(TENSORS[kind]):
+            raise PairsError(f"expected tensors {TENSORS[kind]} for kind {kind!r}, got {tuple(tensors)}")
+        counts = {len(t) for t in tensors.values()}
+        if len(counts) != 1 or 0 in counts:
+            raise PairsError(f"expected tensors of one length above 0, got {counts}")
+        for name, tensor in tensors.items():
+            if not tensor.isfinite().all():
+                raise PairsError(f"expected finite numbers in {name} of {group!r}, got NaN or infinity; leave them out")
+        slug = re.sub(r"[^\w-]+", "_", group) or "group"
+        path = self.folder / f"{slug}-{len(self.pairs.shards):05}.safetensors"
+        stored = {
+            k: t.detach().cpu().to(torch.float16 if t.is_floating_point() else t.dtype) for k, t in tensors.items()
+        }
+        with replacing(path) as temporary:
+            save_file({k: t.contiguous() for k, t in stored.items()}, temporary)
+        self.pairs = replace(self.pairs, shards=(*self.pairs.shards, Shard(path, group, counts.pop())))
+        _write_manifest(self.folder, self.pairs)
+
+    def describe(self, **source):
+        """Add to the set's source, for people to read."""
+        self.pairs = replace(self.pairs, source=self.pairs.source | source)
+        _write_manifest(self.folder, self.pairs)
 
 
-def _balanced(sides, batch, generator):
-    """A batch with every label equally often: latents and labels."""
-    share = -(-batch // len(sides))
-    picks = [z[torch.randint(len(z), (share,), generator=generator)] for _, z in sides]
-    labels = [torch.full((share,), label) for label, _ in sides]
-    return torch.cat(picks), torch.cat(labels)
+def _write_manifest(folder, pairs):
+    manifest = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "kind": pairs.kind,
+        "latent_format": pairs.latent_format,
+        "base": pairs.base,
+        "source": pairs.source,
+        "shards": [{"file": s.path.name, "group": s.group, "count": s.count} for s in pairs.shards],
+    }
+    with replacing(folder / "manifest.json") as temporary:
+        temporary.write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+def read(folder):
+    """Open a set.
+
+    Raises:
+        FileNotFoundError, PairsError: no set there, another format, or shards missing.
+    """
+    folder = Path(folder)
+    path = folder / "manifest.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"expected a set of pairs at {folder}, got no manifest.json there; check the folder")
+    try:
+        manifest = json.loads(path.read_text())
+        if (manifest["format"], manifest["format_version"]) != (FORMAT, FORMAT_VERSION):
+            raise PairsError(f"expected {FORMAT} version {FORMAT_VERSION} at {folder}, got another; record it again")
+        shards = tuple(Shard(folder / s["file"], s["group"], s["count"]) for s in manifest["shards"])
+        pairs = Pairs(manifest["kind"], manifest["latent_format"], manifest["base"], manifest["source"], shards)
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise PairsError(f"expected a whole manifest at {path}, got {error!r}; record the set again") from error
+    if pairs.kind not in TENSORS:
+        raise PairsError(f"expected a kind out of {tuple(TENSORS)} at {folder}, got {pairs.kind!r}")
+    for shard in pairs.shards:
+        if not shard.path.is_file():
+            raise PairsError(f"expected the shard {shard.path}, got no such file; record the set again")
+    return pairs

@@ -1,14 +1,29 @@
-"""One training loop for every network here: Adam, warm-up and cosine, EMA, exact resume."""
+"""One training loop for every network here: Adam, warm-up and cosine, EMA, validation, exact resume."""
 
 import json
 import math
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, safe_open, save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from tqdm.auto import tqdm
 
 from .files import replacing
+
+
+@dataclass
+class History:
+    """What a run saw: a loss per step, and (step, validation loss) pairs."""
+
+    losses: list = field(default_factory=list)
+    validation: list = field(default_factory=list)
+
+    def stale(self, patience):
+        """True once the last `patience` validations have not improved on the best before them."""
+        values = [value for _, value in self.validation]
+        return len(values) > patience and min(values[-patience:]) >= min(values[:-patience])
 
 
 def learning_rate(step, steps, peak, warmup):
@@ -16,31 +31,53 @@ def learning_rate(step, steps, peak, warmup):
     return peak * min((step + 1) / warmup, 1) * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
-def fit(module, loss, *, steps, lr, seed, warmup=100, decay=0.999, clip=1.0, checkpoint=None, every=500, label="train"):
+def fit(
+    module,
+    loss,
+    *,
+    steps,
+    lr,
+    seed,
+    warmup=100,
+    decay=0.999,
+    clip=1.0,
+    checkpoint=None,
+    every=500,
+    validate=None,
+    patience=4,
+    watch=None,
+    label="train",
+):
     """Minimise `loss` and leave the exponential moving average of the weights in `module`.
 
     Each step draws from its own generator, seeded by (seed, step), so a resumed run repeats an
     uninterrupted one exactly.
 
     Args:
-        module: its trainable parameters are optimised in place.
+        module: its parameters are optimised in place, on their own device.
         loss: function (generator) -> scalar.
         steps, lr, warmup: number of updates, peak learning rate, updates of warm-up.
         decay: of the EMA, ramped up over the first steps.
         clip: largest gradient norm.
-        checkpoint: path to resume from and to save to every `every` steps; removed by nobody.
+        checkpoint: path to resume from and to save to every `every` steps.
+        validate: function () -> held-out loss, called every `every` steps with the averages in `module`.
+        patience: stop early after this many validations without improvement.
+        watch: function (step, history), called after every step; may raise to interrupt.
         label: name on the progress bar.
 
     Returns:
-        Losses, one float for each step made by this call.
+        The `History` of the whole run, resumed parts included.
     """
     parameters = dict(module.named_parameters())
     averages = {name: p.detach().clone() for name, p in parameters.items()}
     optimizer = torch.optim.AdamW(parameters.values(), lr=lr, betas=(0.9, 0.99), weight_decay=1e-4)
-    start = _resume(checkpoint, parameters, averages, optimizer)
-    losses = []
+    history = _resume(checkpoint, parameters, averages, optimizer)
+    start = len(history.losses)
     bar = tqdm(range(start, steps), desc=label, initial=start, total=steps, mininterval=5)
     for step in bar:
+        if history.stale(patience):
+            bar.close()
+            break
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps, lr, warmup)
         value = loss(torch.Generator().manual_seed(seed * 1_000_003 + step))
@@ -51,35 +88,66 @@ def fit(module, loss, *, steps, lr, seed, warmup=100, decay=0.999, clip=1.0, che
         rate = min(decay, (1 + step) / (10 + step))
         with torch.no_grad():
             torch._foreach_lerp_(list(averages.values()), list(parameters.values()), 1 - rate)
-        losses.append(value.item())
+        history.losses.append(value.item())
         if step % 50 == 0:
-            bar.set_postfix(loss=f"{sum(losses[-50:]) / len(losses[-50:]):.4f}")
-        if checkpoint and ((step + 1) % every == 0 or step + 1 == steps):
-            _save(checkpoint, step + 1, parameters, averages, optimizer)
+            bar.set_postfix(loss=f"{sum(history.losses[-50:]) / len(history.losses[-50:]):.4f}")
+        if (step + 1) % every == 0 or step + 1 == steps:
+            if validate is not None:
+                with _averaged(parameters, averages):
+                    history.validation.append((step + 1, validate()))
+            if checkpoint is not None:
+                _save(checkpoint, history, parameters, averages, optimizer)
+        if watch is not None:
+            watch(step, history)
     with torch.no_grad():
         for name, p in parameters.items():
             p.copy_(averages[name])
-    return losses
+    return history
 
 
-def _save(path, step, parameters, averages, optimizer):
+class _averaged:
+    """The averages in place of the parameters, for as long as the block lasts."""
+
+    def __init__(self, parameters, averages):
+        self.parameters, self.averages = parameters, averages
+
+    def __enter__(self):
+        self._swap()
+
+    def __exit__(self, *exception):
+        self._swap()
+
+    def _swap(self):
+        with torch.no_grad():
+            for name, p in self.parameters.items():
+                kept = p.clone()
+                p.copy_(self.averages[name])
+                self.averages[name].copy_(kept)
+
+
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
+def _save(path, history, parameters, averages, optimizer):
     tensors = {f"parameter.{k}": v.detach() for k, v in parameters.items()}
     tensors |= {f"average.{k}": v for k, v in averages.items()}
     for name, p in parameters.items():
-        tensors |= {f"{key}.{name}": value for key, value in optimizer.state[p].items()}
+        tensors |= {f"{key}.{name}": optimizer.state[p][key] for key in _MOMENTS}
+    tensors = {k: v.cpu().contiguous() for k, v in tensors.items()}
     with replacing(path) as temporary:
-        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, {"step": json.dumps(step)})
+        save_file(tensors, temporary, {"history": json.dumps(asdict(history))})
 
 
 def _resume(path, parameters, averages, optimizer):
     if path is None or not Path(path).is_file():
-        return 0
+        return History()
     with safe_open(path, "pt") as file:
-        step = json.loads(file.metadata()["step"])
+        history = History(**json.loads(file.metadata()["history"]))
     tensors = load_file(path)
     with torch.no_grad():
         for name, p in parameters.items():
             p.copy_(tensors[f"parameter.{name}"])
             averages[name].copy_(tensors[f"average.{name}"])
-            optimizer.state[p] = {key: tensors[f"{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
-    return step
+            state = {key: tensors[f"{key}.{name}"] for key in _MOMENTS}
+            optimizer.state[p] = {k: v if k == "step" else v.to(p.device) for k, v in state.items()}
+    return history

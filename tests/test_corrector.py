@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rs_corrector.corrector import Config, Correction, Corrector, expand, likelihood_ratio
-from rs_corrector.distillation import Recorder, Records, calibrate, delta_config, distil, least_squares_gain
-from rs_corrector.pairs import train_denoiser_pair
+from rs_corrector.distillation import Recorder, distil, full_strength, least_squares_gain
+from rs_corrector.score_matching import train_denoiser_pair
 
 SHAPE = (2, 4, 4)
 S = 0.5  # deviation of the two Gaussians
@@ -51,8 +51,9 @@ def gaussian_pair():
     preferred = MEAN + S * torch.randn(4096, *SHAPE, generator=g)
     rejected = -MEAN + S * torch.randn(4096, *SHAPE, generator=g)
     unmarked = torch.cat([preferred[:2048], rejected[:2048]])
-    latents = {"a": (preferred, rejected, unmarked)}
-    return train_denoiser_pair(latents, make_config(), steps=600, batch=96, lr=4e-3, seed=0)
+    side = torch.arange(3).repeat_interleave(4096)
+    latents = {"a": {"latents": torch.cat([preferred, rejected, unmarked]), "side": side}}
+    return train_denoiser_pair(latents, make_config(), steps=600, batch=96, lr=4e-3, seed=0)[0]
 
 
 @pytest.mark.parametrize("sigma", [0.5, 1.0, 3.0, 8.0])
@@ -96,15 +97,18 @@ def test_the_score_of_exact_denoisers_is_the_log_likelihood_ratio():
     assert relative_error(score.mean(), exact.mean()) < 0.05
 
 
-def test_a_distilled_corrector_matches_the_teacher():
+def teacher_records(sign, count=2048):
     g = torch.Generator().manual_seed(2)
-    sigma = (torch.rand(4096, generator=g) * math.log(100) + math.log(0.1)).exp()
-    x = torch.cat([noisy(sigma[:2048], 1), noisy(sigma[2048:], -1)])
-    records = {"a": Records(x, sigma, closed_form_delta(sigma))}
-    config = delta_config(["a"], records, latent_format="SD15", sigma_data=1.0, width=16, levels=2)
-    corrector = distil(records, config, steps=400, batch=96, lr=4e-3, seed=0)
-    held_out = Records(noisy(sigma, -1, seed=9), sigma, closed_form_delta(sigma))
-    assert relative_error(corrector.delta(held_out.x, sigma), held_out.delta) < 0.1
+    sigma = (torch.rand(count, generator=g) * math.log(100) + math.log(0.1)).exp()
+    x = noisy(sigma, sign, seed=int(sign) + 7)
+    return {"x": x, "sigma": sigma, "signal": torch.ones(count), "delta": closed_form_delta(sigma)}
+
+
+def test_a_distilled_corrector_matches_the_teacher():
+    held_out = teacher_records(-1)
+    config = make_config(kind="delta")
+    corrector, _ = distil({"a": teacher_records(1)}, config, steps=400, batch=96, lr=4e-3, seed=0)
+    assert relative_error(corrector.delta(held_out["x"], held_out["sigma"]), held_out["delta"]) < 0.1
     assert least_squares_gain(corrector, "a", held_out) == pytest.approx(1, abs=0.05)
 
 
@@ -185,10 +189,12 @@ def test_a_delta_corrector_says_that_it_has_no_gate_and_no_score():
         corrector.delta(torch.randn(1, *SHAPE), torch.ones(1), gated=True)
 
 
-def test_calibration_finds_the_gain_that_reaches_the_target():
-    corrector, tried = calibrate(random_corrector(), "a", lambda c: 3 * c.config.gains[0] - 5, target=4.0)
-    assert corrector.config.gains[0] == pytest.approx(3.0, rel=0.03)
-    assert tried[-1][0] == corrector.config.gains[0]
+def test_full_strength_is_where_the_recorded_scores_reach_the_target():
+    g = torch.Generator().manual_seed(0)
+    strengths = 4 * torch.rand(400, generator=g)
+    scores = 10 * strengths - 15 + 3 * torch.randn(400, generator=g)
+    assert full_strength(strengths, scores, target=10.0) == pytest.approx(2.5, abs=0.15)
+    assert full_strength(strengths, scores, target=1000.0) == pytest.approx(4, abs=0.4)
 
 
 def test_the_recorder_applies_the_teacher_and_keeps_what_it_said():
@@ -197,10 +203,10 @@ def test_the_recorder_applies_the_teacher_and_keeps_what_it_said():
         out = recorder(torch.zeros(3, *SHAPE), torch.full((3,), sigma), torch.zeros(3, *SHAPE))
         assert torch.equal(out, expand(recorder.strength).expand_as(out))
     records = recorder.records()
-    assert records.sigma.tolist() == [2, 2, 2, 1, 1, 1] and (records.delta == 1).all()
+    assert records["sigma"].tolist() == [2, 1, 2, 1, 2, 1] and (records["delta"] == 1).all()
 
 
 def test_pairs_with_an_empty_side_are_refused():
-    z = torch.randn(8, *SHAPE)
+    latents = {"a": {"latents": torch.randn(8, *SHAPE), "side": torch.zeros(8, dtype=torch.long)}}
     with pytest.raises(ValueError, match="rejected latents of 'a', got none"):
-        train_denoiser_pair({"a": (z, z[:0], None)}, make_config(), steps=1, batch=4, lr=1e-3, seed=0)
+        train_denoiser_pair(latents, make_config(), steps=1, batch=4, lr=1e-3, seed=0)

@@ -22,7 +22,7 @@ SETTINGS = dict(lr=0.05, seed=1, warmup=5, decay=0.9)
 
 def test_it_learns():
     module, loss = problem()
-    losses = fit(module, loss, steps=200, **SETTINGS)
+    losses = fit(module, loss, steps=200, **SETTINGS).losses
     assert losses[-1] < 1e-3 * losses[0]
 
 
@@ -53,3 +53,19 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path, killed_at):
 def test_the_learning_rate_warms_up_and_comes_to_rest():
     rates = [learning_rate(step, 100, 1.0, 10) for step in range(101)]
     assert max(rates) == pytest.approx(rates[9], rel=0.03) and rates[0] < 0.2 and rates[-1] == pytest.approx(0)
+
+
+def test_it_stops_early_once_validation_no_longer_improves():
+    module, loss = problem()
+    values = iter([3.0, 2.0, 2.5, 2.1, 1.0])
+    history = fit(module, loss, steps=100, every=5, validate=lambda: next(values), patience=2, **SETTINGS)
+    assert history.validation == [(5, 3.0), (10, 2.0), (15, 2.5), (20, 2.1)] and len(history.losses) == 20
+
+
+def test_validation_leaves_training_alone_and_every_step_can_be_watched():
+    module, loss = problem()
+    fit(module, loss, steps=20, **SETTINGS)
+    watched, loss = problem()
+    seen = []
+    fit(watched, loss, steps=20, every=5, validate=lambda: 0.0, watch=lambda step, _: seen.append(step), **SETTINGS)
+    assert torch.equal(module.weight, watched.weight) and seen == list(range(20))

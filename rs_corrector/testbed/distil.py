@@ -12,11 +12,13 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
-from .. import __version__, weights
+from .. import weights
 from ..card import card
 from ..corrector import Correction, likelihood_ratio
-from ..distillation import Recorder, Records, calibrate, delta_config, distil, least_squares_gain
+from ..distillation import Recorder, full_strength
 from ..files import replacing
+from ..pairs import TEACHER, Pairs, Writer
+from ..recipe import train
 from . import measure, model, portraits
 
 OUT = Path(__file__).parents[2] / "corrector_weights" / "testbed.safetensors"
@@ -24,7 +26,7 @@ GROUP = "green"
 NEUTRAL = "a portrait of a person in a green shirt"
 PREFERRED, REJECTED = f"{NEUTRAL}, bare-headed", f"{NEUTRAL}, wearing a hat"
 STEPS = (12, 30)  # a recorded trajectory's number of steps, drawn at random
-SCORE_RANGE = (0.3, 10.0)  # noise levels at which the words tell the two depictions apart
+SCORE_RANGE = (0.3, 10.0)  # noise levels at which words tell depictions apart
 
 
 def teacher_of(bed, count):
@@ -37,34 +39,37 @@ def teacher_of(bed, count):
     return denoisers
 
 
-def record(bed, batches, batch, seed):
-    """Teacher differences along neutral trajectories, a list of `Records`, one a batch."""
+def record(bed, folder, batches, batch, seed):
+    """Teacher differences along neutral trajectories as a set of pairs, with what calibrates strength 1."""
+    base = {"name": "RS testbed model", "fingerprint": weights.fingerprint(bed.networks["unet"].parameters())}
+    writer = Writer(folder, Pairs(TEACHER, "SD15", base))
     generator = torch.Generator().manual_seed(seed)
     denoisers = teacher_of(bed, batch)
-    parts = []
+    trajectories = []
+    asked = bed.sample([PREFERRED] * batch, seed << 20)
+    target = likelihood_ratio(asked, denoisers, *SCORE_RANGE).mean().item()
     for index in tqdm(range(batches), desc="record"):
         recorder = Recorder(lambda x, sigma: torch.sub(*denoisers(x, sigma)), generator)
         steps = int(torch.randint(STEPS[0], STEPS[1] + 1, (), generator=generator))
-        bed.sample([NEUTRAL] * batch, seed=(seed << 20) + index, steps=steps, correct=recorder)
-        parts.append(recorder.records())
-    return parts
-
-
-def calibrated(bed, corrector, held_out, images, seed):
-    """Raise the gain until corrected samples are as preferred, by the model's own words, as samples that were asked."""
-    denoisers = teacher_of(bed, images)
-
-    def score(captions, correct=None):
-        z = bed.sample(captions, seed=seed << 20, correct=correct)
-        return likelihood_ratio(z, denoisers, *SCORE_RANGE).mean().item()
-
-    target = score([PREFERRED] * images)
-    start = least_squares_gain(corrector, GROUP, held_out)
-    return calibrate(corrector, GROUP, lambda c: score([NEUTRAL] * images, Correction(c, GROUP)), target, start), {
-        "start": start,
-        "target": target,
-        "neutral": score([NEUTRAL] * images),
+        drawn = bed.sample([NEUTRAL] * batch, seed=(seed << 20) + 1 + index, steps=steps, correct=recorder)
+        writer.append(GROUP, **recorder.records())
+        scores = likelihood_ratio(drawn, denoisers, *SCORE_RANGE)
+        trajectories += zip(recorder.strength.tolist(), scores.tolist())
+    strengths, scores = torch.tensor(trajectories).T
+    facts = {
+        "neutral": NEUTRAL,
+        "preferred": PREFERRED,
+        "rejected": REJECTED,
+        "full_strength": full_strength(strengths, scores, target),
+        "trajectories": trajectories,
     }
+    writer.describe(
+        marked_by="the authors of RS-Corrector, by the two wordings below; nobody sorted any image",
+        contest="open an issue in the RS-Corrector repository, or make your own file with other words",
+        source="the checkpoint's own difference between the two wordings, along its neutral trajectories",
+        **{GROUP: facts},
+    )
+    return writer.pairs
 
 
 def measured(bed, corrector, images):
@@ -85,55 +90,31 @@ def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--batches", type=int, default=6, help="of trajectories to record; the last is held out")
+    parser.add_argument("--pairs", type=Path, default=Path("build/pairs"), help="where records are kept; emptied first")
+    parser.add_argument("--batches", type=int, default=6, help="of trajectories to record")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, default=2500)
     parser.add_argument("--width", type=int, default=48)
-    parser.add_argument("--images", type=int, default=96, help="for calibration")
     parser.add_argument("--measured", type=int, default=256, help="images per group for the metrics of the header")
     return parser.parse_args(argv)
 
 
 def main(argv=None):
     args = parse_args(argv)
+    for old in args.pairs.glob("*"):
+        old.unlink()
     bed = model.Testbed()
     clock = time.time()
-    *parts, held_out = record(bed, args.batches, args.batch, 1 + args.seed)
-    records = {GROUP: Records.cat(parts)}
+    pairs = record(bed, args.pairs, args.batches, args.batch, 1 + args.seed)
     recorded = time.time() - clock
-    config = delta_config(
-        [GROUP],
-        records,
-        latent_format="SD15",
-        sigma_data=1.0,
-        width=args.width,
-        levels=2,
-        training={
-            "marked_by": "the authors of RS-Corrector, by the two wordings below; nobody sorted any image",
-            "contest": "open an issue in the RS-Corrector repository, or make your own file with other words",
-            "source": "teacher difference, recorded on the checkpoint's own neutral trajectories",
-            "neutral": NEUTRAL,
-            "preferred": PREFERRED,
-            "rejected": REJECTED,
-            "records": len(records[GROUP]),
-            "steps": args.steps,
-            "seed": args.seed,
-        },
-        base={
-            "name": "RS testbed model",
-            "fingerprint": weights.fingerprint(bed.networks["unet"].parameters()),
-        },
-        created_by=f"rs-corrector {__version__}",
-    )
-    corrector = distil(records, config, steps=args.steps, batch=128, lr=2e-3, seed=args.seed)
+    corrector, _ = train(pairs, seed=args.seed, steps=args.steps, width=args.width)
     trained = time.time() - clock - recorded
-    (corrector, tried), facts = calibrated(bed, corrector, held_out, args.images, 2 + args.seed)
     corrector.config = replace(corrector.config, metrics=measured(bed, corrector, args.measured))
     weights.save(corrector, args.out)
     with replacing(args.out.with_suffix(".md")) as temporary:
         temporary.write_text(card(corrector.config, args.out.name))
-    print(f"recorded in {recorded:.0f} s, trained in {trained:.0f} s; calibration {facts}, tried {tried}")
-    print(f"wrote {args.out} ({args.out.stat().st_size / 1e6:.2f} MB), gain {corrector.config.gains[0]:.2f}")
+    print(f"recorded in {recorded:.0f} s, trained in {trained:.0f} s, gain {corrector.config.gains[0]:.2f}")
+    print(f"wrote {args.out} ({args.out.stat().st_size / 1e6:.2f} MB)")
     print(card(corrector.config, args.out.name))
 
 

@@ -2,7 +2,7 @@
 
 One file holds the three networks in diffusers' naming (`unet.`, `vae.`, `text_model.`), in fp16.
 Here diffusers and transformers run it; in ComfyUI the host's native classes run the same file
-(`nodes/host.py`). Both give the same denoised prediction, and a test holds them to it.
+(`nodes/host/`). Both give the same denoised prediction, and a test holds them to it.
 """
 
 import json

@@ -159,7 +159,7 @@ def parse_args(argv=None):
     parser.add_argument("--work", type=Path, default=Path("build/testbed"), help="resumable state")
     parser.add_argument("--vae-steps", type=int, default=2800)
     parser.add_argument("--vae-batch", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--population", type=int, default=24576)
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")

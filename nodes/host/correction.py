@@ -1,0 +1,127 @@
+"""Correct every step of a sampling run: the corrector as a managed model, and the hooks that call it."""
+
+import logging
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.model_sampling
+from comfy.patcher_extension import WrappersMP
+
+from ...rs_corrector import weights
+from ...rs_corrector.corrector import Correction
+
+KEY = "rs_corrector"
+log = logging.getLogger("RS-Corrector")
+
+
+def manage(corrector):
+    """Wrap a `Corrector` so that the host moves it together with the model it corrects."""
+    management = comfy.model_management
+    return comfy.model_patcher.ModelPatcher(
+        corrector, load_device=management.get_torch_device(), offload_device=management.unet_offload_device()
+    )
+
+
+def apply(model, patcher, group, strength, window):
+    """A clone of `model` whose every sampling run is corrected; strength 0 gives a plain clone.
+
+    Args:
+        model: the host's ModelPatcher.
+        patcher: a corrector as `manage` returns it.
+        group, strength: as for `Correction`.
+        window: (start_percent, end_percent) of the sampling schedule.
+    """
+    corrector = patcher.model
+    _check_latents(model, corrector.config)
+    patched = model.clone()
+    if strength == 0:
+        return patched
+    registered = patched.get_additional_models_with_key(KEY)
+    if not any(other.model is corrector for other in registered):
+        patched.set_additional_models(KEY, registered + [patcher])
+
+    def begin(guider):
+        sampling = guider.model_patcher.get_model_object("model_sampling")
+        return Correction(corrector, group, strength, *sigma_window(sampling, window))
+
+    hook(patched, begin)
+    return patched
+
+
+def hook(patched, begin):
+    """Pass the denoised prediction of every model call through a step function.
+
+    Both hooks see every guider: OUTER_SAMPLE once a run, PREDICT_NOISE once a model call, after all
+    guidance. Hosts add parameters to them, so what is not needed is passed on as it came.
+
+    Args:
+        patched: a model clone.
+        begin: function (guider) -> step, called as a run starts; a step is (x, sigma, denoised, signal) -> denoised.
+    """
+    runs = []  # the steps of the runs in progress, innermost last
+
+    def outer_sample(executor, *args, **kwargs):
+        runs.append(begin(executor.class_obj))
+        try:
+            return executor(*args, **kwargs)
+        finally:
+            runs.pop()
+
+    def predict_noise(executor, x, sigma, *args, **kwargs):
+        denoised = executor(x, sigma, *args, **kwargs)
+        level, signal = noise_level(executor.class_obj.inner_model.model_sampling, sigma)
+        return runs[-1](x, level, denoised, signal)
+
+    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, outer_sample)
+    patched.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, KEY, predict_noise)
+
+
+def sigma_window(sampling, window):
+    """(start, end) of a percent window as noise levels; an open side is open exactly."""
+    start, end = window
+    return (
+        float("inf") if start <= 0 else float(sampling.percent_to_sigma(start)) * _noise_scale(sampling),
+        0.0 if end >= 1 else float(sampling.percent_to_sigma(end)) * _noise_scale(sampling),
+    )
+
+
+def noise_level(sampling, sigma):
+    """(sigma, signal) with x = signal * z + sigma * n: flow matching scales the signal, all others are VE."""
+    if isinstance(sampling, comfy.model_sampling.CONST):
+        return sigma * _noise_scale(sampling), 1.0 - sigma
+    return sigma, 1.0
+
+
+def _noise_scale(sampling):
+    """Some flow models of newer hosts scale the noise itself."""
+    return getattr(sampling, "noise_scale", 1.0)
+
+
+def _check_latents(model, config):
+    latent = model.get_model_object("latent_format")
+    if getattr(latent, "latent_dimensions", 2) != 2:
+        raise ValueError(
+            f"expected a model of 2-D latents, got {type(latent).__name__} with {latent.latent_dimensions} dimensions; "
+            "use an image model, correctors do not serve video or audio yet"
+        )
+    if latent.latent_channels != config.latent_channels or type(latent).__name__ != config.latent_format:
+        raise ValueError(
+            f"expected a model of {config.latent_channels}-channel {config.latent_format} latents, the corrector's, "
+            f"got {latent.latent_channels}-channel {type(latent).__name__}; use a corrector made for this kind of model"
+        )
+
+
+def warn_if_other_base(model, config):
+    """Log a warning where the corrector was made for another checkpoint than the one it is applied to."""
+    expected = config.base.get("fingerprint")
+    if not expected:
+        return
+    found = weights.fingerprint(model.model.diffusion_model.parameters())
+    if found != expected:
+        log.warning(
+            "RS-Corrector: expected the checkpoint %s (fingerprint %s) that this corrector was made for, got another "
+            "(%s); what was measured may not hold, make a corrector for this checkpoint",
+            config.base.get("name", "?"),
+            expected,
+            found,
+        )

@@ -1,0 +1,35 @@
+"""The models folder `rs_correctors`."""
+
+from pathlib import Path
+
+import folder_paths
+
+FOLDER = "rs_correctors"
+SHIPPED = Path(__file__).resolve().parents[2] / "corrector_weights"
+
+
+def register_folder():
+    """Register `models/rs_correctors` and the shipped weights, keeping paths that the user configured."""
+    paths, _ = folder_paths.folder_names_and_paths.get(FOLDER, ([], set()))
+    own = [str(Path(folder_paths.models_dir) / FOLDER), str(SHIPPED)]
+    folder_paths.folder_names_and_paths[FOLDER] = (paths + [p for p in own if p not in paths], {".safetensors"})
+
+
+def corrector_names():
+    return folder_paths.get_filename_list(FOLDER)
+
+
+def corrector_path(name):
+    """Full path of a corrector by its name in the list.
+
+    Raises:
+        FileNotFoundError: with the folders that were searched.
+    """
+    path = folder_paths.get_full_path(FOLDER, name)
+    if path is None:
+        places = ", ".join(folder_paths.get_folder_paths(FOLDER))
+        raise FileNotFoundError(
+            f"expected corrector weights named {name!r} in one of {places}, got no such file; "
+            "put it there or choose another"
+        )
+    return path

@@ -1,0 +1,114 @@
+"""From a set of pairs to a finished corrector: configuration, training, gain."""
+
+from dataclasses import replace
+
+import torch
+
+from . import __version__
+from .corrector import Config
+from .distillation import distil, least_squares_gain
+from .pairs import FEWEST, TEACHER, PairsError
+from .score_matching import train_denoiser_pair
+
+HELD_OUT = 0.1
+
+
+class Subset:
+    """Some rows, indexed like the whole."""
+
+    def __init__(self, rows, where):
+        self.rows, self.where = rows, where
+
+    def __len__(self):
+        return len(self.where)
+
+    def __getitem__(self, index):
+        return self.rows[self.where[index]]
+
+
+def train(pairs, *, seed=0, steps=2500, batch=128, lr=2e-3, width=48, levels=None, device="cpu", **fitting):
+    """Train a corrector on a set of pairs; the last tenth of every group is held out.
+
+    Args:
+        pairs: a `Pairs` of either kind: records of a teacher give a "delta", marked sides a "denoiser_pair".
+        levels: resolutions of the network; None goes down to 4 pixels.
+        fitting: for `training.fit`: checkpoint, every, patience, watch.
+
+    Returns:
+        The `Corrector`, its strength 1 the full correction, and the run's `History`.
+
+    Raises:
+        PairsError: fewer than 8 pairs in a group, an empty side, mixed shapes.
+    """
+    channels, *size = pairs.shape()
+    for group in pairs.groups:
+        if pairs.count(group) < FEWEST:
+            raise PairsError(f"expected at least {FEWEST} pairs of {group!r}, got {pairs.count(group)}; record more")
+    learned, held_out = {}, {}
+    for group in pairs.groups:
+        rows = pairs.load(group)
+        keep, rest = _split(pairs.kind, rows)
+        learned[group] = {name: Subset(r, keep) for name, r in rows.items()}
+        held_out[group] = {name: Subset(r, rest) for name, r in rows.items()}
+    deviation, low, high = _measure(pairs, learned)
+    config = Config(
+        kind="delta" if pairs.kind == TEACHER else "denoiser_pair",
+        groups=pairs.groups,
+        latent_format=pairs.latent_format,
+        latent_channels=channels,
+        sigma_data=deviation,
+        sigma_min=low,
+        sigma_max=high,
+        width=width,
+        levels=levels or max(1, min(size).bit_length() - 2),
+        base={k: pairs.base[k] for k in ("name", "fingerprint") if k in pairs.base},
+        training={**_described(pairs.source), "pairs": len(pairs), "steps": steps, "seed": seed},
+        created_by=f"rs-corrector {__version__}",
+    )
+    learn = distil if pairs.kind == TEACHER else train_denoiser_pair
+    corrector, history = learn(
+        learned, config, batch=batch, seed=seed, device=device, held_out=held_out, steps=steps, lr=lr, **fitting
+    )
+    if pairs.kind == TEACHER:
+        gains = [
+            least_squares_gain(corrector, group, held_out[group])
+            * pairs.source.get(group, {}).get("full_strength", 1.0)
+            for group in pairs.groups
+        ]
+        corrector.config = replace(corrector.config, gains=tuple(gains))
+    return corrector, history
+
+
+def _described(source):
+    """A set's source without the raw numbers of its calibration."""
+    return {
+        key: {k: v for k, v in value.items() if k != "trajectories"} if isinstance(value, dict) else value
+        for key, value in source.items()
+    }
+
+
+def _split(kind, rows):
+    """(learned, held out) row indices: the last tenth of each side, or of the trajectories."""
+    if kind == TEACHER:
+        sides = [torch.arange(len(rows["sigma"]))]
+    else:
+        side = rows["side"][torch.arange(len(rows["side"]))]
+        sides = [(side == value).nonzero().flatten() for value in side.unique()]
+    cuts = [len(side) - max(1, int(HELD_OUT * len(side))) for side in sides]
+    return torch.cat([s[:cut] for s, cut in zip(sides, cuts)]), torch.cat([s[cut:] for s, cut in zip(sides, cuts)])
+
+
+def _measure(pairs, learned):
+    """(sigma_data, sigma_min, sigma_max): of clean latents measured, of records estimated where noise is least."""
+    if pairs.kind != TEACHER:
+        probe = [rows["latents"][torch.arange(min(len(rows["latents"]), 1024))] for rows in learned.values()]
+        return torch.cat(probe).std().item(), pairs.base["sigma_min"], pairs.base["sigma_max"]
+    rows = {
+        name: torch.cat([r[name][torch.arange(min(len(r[name]), 4096))] for r in learned.values()])
+        for name in ("x", "sigma", "signal")
+    }
+    level = rows["sigma"] / rows["signal"].clamp_min(1e-3)
+    least = level.argsort()[: max(len(level) // 20, 1)]
+    noisy = rows["x"][least] / rows["signal"][least].view(-1, 1, 1, 1)
+    variance = noisy.var() - level[least].square().mean()
+    return variance.clamp_min(1e-4).sqrt().item(), level.min().item(), min(level.max().item(), 1e3)

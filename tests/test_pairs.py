@@ -1,0 +1,172 @@
+"""Sets of preference pairs: whole on disk, mapped into memory, merged only where they match."""
+
+import json
+
+import pytest
+import torch
+
+from rs_corrector.pairs import SIDES, TEACHER, Pairs, PairsError, Writer, read
+from rs_corrector.recipe import train
+
+BASE = {"name": "a model", "fingerprint": "0" * 16, "sigma_min": 0.03, "sigma_max": 14.6}
+SHAPE = (4, 8, 8)
+
+
+def sides(count, shape=SHAPE, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    return {"latents": torch.randn(count, *shape, generator=g), "side": torch.arange(count) % 2}
+
+
+def teacher(count, shape=SHAPE, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    x, delta = (torch.randn(count, *shape, generator=g) for _ in range(2))
+    return {"x": x, "sigma": torch.rand(count, generator=g) * 5 + 0.1, "signal": torch.ones(count), "delta": delta}
+
+
+def writer(folder, kind=SIDES, **changes):
+    return Writer(folder, Pairs(**dict(kind=kind, latent_format="SD15", base=BASE) | changes))
+
+
+def test_rows_come_back_as_they_went(tmp_path):
+    w = writer(tmp_path)
+    shards = [sides(10, seed=i) for i in range(3)]
+    for shard in shards:
+        w.append("ana", **shard)
+    w.append("bo", **sides(4))
+    pairs = read(tmp_path)
+    assert pairs == w.pairs and pairs.groups == ("ana", "bo") and len(pairs) == 34 and pairs.count("ana") == 30
+    pick = torch.tensor([29, 0, 9, 10, 15])
+    expected = torch.cat([s["latents"] for s in shards])[pick].half().float()
+    assert torch.equal(pairs.load("ana")["latents"][pick], expected)
+    assert pairs.load("ana")["side"][pick].tolist() == [1, 0, 1, 0, 1]
+
+
+def test_a_cut_off_run_keeps_its_shards_and_goes_on(tmp_path, monkeypatch):
+    from rs_corrector import pairs as module
+
+    w = writer(tmp_path)
+    w.append("ana", **sides(8))
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "save_file", lambda *a: (_ for _ in ()).throw(OSError("disk full")))
+        with pytest.raises(OSError, match="disk full"):
+            w.append("ana", **sides(8))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["ana-00000.safetensors", "manifest.json"]
+    again = writer(tmp_path)
+    again.append("ana", **sides(8, seed=1))
+    assert len(read(tmp_path)) == 16 and len({s.path for s in again.pairs.shards}) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (dict(kind=TEACHER), "one kind, got"),
+        (dict(latent_format="SDXL"), "one latent format, got SD15 and SDXL"),
+        (dict(base={"name": "another"}), "one base, got"),
+    ],
+)
+def test_sets_that_differ_are_not_merged(tmp_path, change, said):
+    one, other = writer(tmp_path / "one"), writer(tmp_path / "other", **change)
+    one.append("ana", **sides(8))
+    with pytest.raises(PairsError, match=said):
+        one.pairs.merge(other.pairs)
+
+
+def test_sets_of_other_sizes_are_not_merged(tmp_path):
+    one, other = writer(tmp_path / "one"), writer(tmp_path / "other")
+    one.append("ana", **sides(8))
+    other.append("bo", **sides(8, shape=(4, 8, 16)))
+    with pytest.raises(PairsError, match="latents of one shape"):
+        one.pairs.merge(other.pairs)
+
+
+def test_sets_of_one_kind_merge_over_groups(tmp_path):
+    one, other = writer(tmp_path / "one"), writer(tmp_path / "other")
+    one.append("ana", **sides(8))
+    other.append("bo", **sides(8))
+    assert one.pairs.merge(other.pairs).groups == ("ana", "bo")
+
+
+@pytest.mark.parametrize(
+    ("tensors", "said"),
+    [
+        (dict(latents=torch.full((2, *SHAPE), float("nan")), side=torch.zeros(2)), "finite numbers in latents"),
+        (dict(latents=torch.zeros(2, *SHAPE), side=torch.zeros(3)), "one length above 0"),
+        (dict(latents=torch.zeros(0, *SHAPE), side=torch.zeros(0)), "one length above 0"),
+        (dict(latents=torch.zeros(2, *SHAPE)), r"expected tensors \('latents', 'side'\)"),
+    ],
+)
+def test_bad_pairs_are_refused_and_nothing_is_written(tmp_path, tensors, said):
+    with pytest.raises(PairsError, match=said):
+        writer(tmp_path / "set").append("ana", **tensors)
+    assert not (tmp_path / "set").exists()
+
+
+def test_a_broken_set_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no manifest.json there"):
+        read(tmp_path)
+    w = writer(tmp_path)
+    w.append("ana", **sides(8))
+    manifest = tmp_path / "manifest.json"
+    whole = manifest.read_text()
+    manifest.write_text(whole[:50])
+    with pytest.raises(PairsError, match="a whole manifest"):
+        read(tmp_path)
+    manifest.write_text(json.dumps(json.loads(whole) | {"format_version": 9}))
+    with pytest.raises(PairsError, match="expected rs-corrector-pairs version 1"):
+        read(tmp_path)
+    manifest.write_text(whole)
+    shard = tmp_path / "ana-00000.safetensors"
+    shard.write_bytes(shard.read_bytes()[:100])
+    with pytest.raises(PairsError, match="a whole shard"):
+        read(tmp_path).load("ana")
+    shard.unlink()
+    with pytest.raises(PairsError, match="expected the shard"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(("kind", "make"), [(SIDES, sides), (TEACHER, teacher)])
+def test_training_twice_and_resuming_give_the_same_weights(tmp_path, kind, make):
+    w = writer(tmp_path / "set", kind)
+    for group in ("ana", "bo"):
+        w.append(group, **make(16))
+    settings = dict(steps=6, batch=8, width=8, every=2, seed=3)
+
+    class Killed(Exception):
+        pass
+
+    def kill(step, history):
+        if step == 3:
+            raise Killed
+
+    one, history = train(w.pairs, **settings)
+    with pytest.raises(Killed):
+        train(w.pairs, checkpoint=tmp_path / "c.safetensors", watch=kill, **settings)
+    two, resumed = train(w.pairs, checkpoint=tmp_path / "c.safetensors", **settings)
+    assert one.config == two.config and history == resumed
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters()))
+
+
+def test_too_few_pairs_and_an_empty_side_are_refused(tmp_path):
+    few = writer(tmp_path / "few")
+    few.append("ana", **sides(7))
+    with pytest.raises(PairsError, match="at least 8 pairs of 'ana', got 7"):
+        train(few.pairs, steps=1)
+    lopsided = writer(tmp_path / "lopsided")
+    lopsided.append("ana", latents=torch.zeros(12, *SHAPE), side=torch.zeros(12, dtype=torch.long))
+    with pytest.raises(ValueError, match="rejected latents of 'ana', got none"):
+        train(lopsided.pairs, steps=1)
+    with pytest.raises(PairsError, match="got an empty set"):
+        train(writer(tmp_path / "empty").pairs, steps=1)
+
+
+def test_a_large_set_stays_on_disk(tmp_path):
+    import resource
+
+    w = writer(tmp_path)
+    for i in range(8):
+        w.append("ana", **sides(512, shape=(4, 64, 64), seed=i))
+    rows = read(tmp_path).load("ana")["latents"]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    batch = rows[torch.randint(len(rows), (64,))]
+    assert batch.shape == (64, 4, 64, 64)
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < 64  # MiB; the set is 128
