@@ -5,7 +5,14 @@ from comfy_api.latest import ComfyExtension
 from . import host
 from .apply import RSCorrectorApply
 from .loader import RSCorrectorLoader
+from .pairs_from_prompts import RSCorrectorPairsFromPrompts
+from .pairs_from_sorted import RSCorrectorPairsFromSorted
+from .pairs_from_teacher import RSCorrectorPairsFromTeacher
+from .prompt import RSCorrectorPrompt
+from .save import RSCorrectorSave
+from .score import RSCorrectorScore
 from .testbed import RSCorrectorTestbed
+from .train import RSCorrectorTrain
 
 
 class RSCorrectorExtension(ComfyExtension):
@@ -13,7 +20,18 @@ class RSCorrectorExtension(ComfyExtension):
         host.register_folder()
 
     async def get_node_list(self):
-        return [RSCorrectorLoader, RSCorrectorApply, RSCorrectorTestbed]
+        return [
+            RSCorrectorLoader,
+            RSCorrectorApply,
+            RSCorrectorPrompt,
+            RSCorrectorScore,
+            RSCorrectorTestbed,
+            RSCorrectorPairsFromTeacher,
+            RSCorrectorPairsFromPrompts,
+            RSCorrectorPairsFromSorted,
+            RSCorrectorTrain,
+            RSCorrectorSave,
+        ]
 
 
 def comfy_entrypoint():

@@ -4,6 +4,7 @@ from comfy_api.latest import io
 
 from . import host
 from .types import RSCorrector
+from .window import check_window, strength_and_window
 
 
 class RSCorrectorApply(io.ComfyNode):
@@ -28,30 +29,10 @@ class RSCorrectorApply(io.ComfyNode):
                     tooltip="Name the perceived group to correct, as the corrector calls it. "
                     "Leave empty if it knows only one.",
                 ),
-                io.Float.Input(
-                    "strength",
+                *strength_and_window(
                     default=1.0,
-                    min=0.0,
-                    max=5.0,
-                    step=0.05,
                     tooltip="1 is the full correction, 0 is off. Lower it to keep more of the original picture; "
                     "raise it if the stereotype is still there.",
-                ),
-                io.Float.Input(
-                    "start_percent",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="Start correcting at this share of the sampling schedule. 0 is the beginning.",
-                ),
-                io.Float.Input(
-                    "end_percent",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="Stop correcting at this share of the sampling schedule. 1 is the end.",
                 ),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="Connect to a sampler or guider.")],
@@ -59,11 +40,7 @@ class RSCorrectorApply(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, corrector, group, strength, start_percent, end_percent):
-        if start_percent >= end_percent:
-            raise ValueError(
-                f"expected start_percent below end_percent, got {start_percent} and {end_percent}; lower the start "
-                "or raise the end"
-            )
+        check_window(start_percent, end_percent)
         corrector.model.group_index(group)
         host.warn_if_other_base(model, corrector.model.config)
         return io.NodeOutput(host.apply(model, corrector, group, strength, (start_percent, end_percent)))

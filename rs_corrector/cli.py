@@ -26,6 +26,27 @@ def inspect(args):
     print(json.dumps(weights.read_header(args.file).asdict(), indent=2))
 
 
+def train(args):
+    from functools import reduce
+
+    from . import pairs, recipe, weights
+    from .card import card
+    from .files import replacing
+
+    merged = reduce(lambda one, other: one.merge(other), map(pairs.read, args.pairs))
+    checkpoint = args.out.with_name(f"{args.out.stem}.unfinished.safetensors")
+    if not args.resume:
+        checkpoint.unlink(missing_ok=True)
+    corrector, history = recipe.train(
+        merged, seed=args.seed, steps=args.steps, batch=args.batch, device=args.device, checkpoint=checkpoint, every=250
+    )
+    weights.save(corrector.cpu(), args.out)
+    with replacing(args.out.with_suffix(".md")) as temporary:
+        temporary.write_text(card(corrector.config, args.out.name))
+    checkpoint.unlink(missing_ok=True)
+    print(f"wrote {args.out} and its model card; held-out loss {history.validation[-1][1]:.4f}")
+
+
 def parser():
     root = argparse.ArgumentParser(prog="rs-corrector", description="Stereotype mitigation for text-to-image models.")
     commands = root.add_subparsers(required=True)
@@ -34,6 +55,15 @@ def parser():
     command.add_argument("--images", type=positive, default=64, help="per group (default 64)")
     command.add_argument("--out", type=Path, required=True, help="folder for the pictures and report.json")
     command.set_defaults(run=demo)
+    command = commands.add_parser("train", help="train a corrector on recorded pairs")
+    command.add_argument("pairs", type=Path, nargs="+", help="folders of pairs; several are merged over groups")
+    command.add_argument("-o", "--out", type=Path, required=True, help="corrector file to write, .safetensors")
+    command.add_argument("--steps", type=positive, default=2500)
+    command.add_argument("--batch", type=positive, default=128)
+    command.add_argument("--device", default="cpu", help="cpu, cuda, mps (default cpu)")
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--resume", action="store_true", help="go on with a run of the same settings that was cut off")
+    command.set_defaults(run=train)
     command = commands.add_parser("inspect", help="print the header of a corrector file")
     command.add_argument("file", type=Path)
     command.set_defaults(run=inspect)

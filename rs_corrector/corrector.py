@@ -135,16 +135,19 @@ class Corrector(nn.Module):
         preferred, rejected = self.raw(torch.cat([x, x]), sigma.repeat(2), labels, signals).chunk(2)
         return gain * (preferred - rejected)  # the skip terms cancel
 
-    @torch.no_grad()
-    def score(self, z, group="", levels=16, seed=0):
-        """How preferred clean latents are, by this pair of denoisers; see `likelihood_ratio`."""
+    def score(self, z, group=""):
+        """How preferred clean latents are, by this pair of denoisers: (B,), positive is preferred."""
+        return self.score_by_level(z, group).sum(0)
+
+    def score_by_level(self, z, group="", levels=16, seed=0):
+        """(L, B) parts of the score, over `noise_levels(sigma_min, sigma_max, levels)`; see `likelihood_ratio`."""
         self._need_pair("a score")
         index, c = self.group_index(group), self.config
 
         def denoisers(x, sigma):
             return tuple(self.denoise(x, sigma, self._labels(x, 3 * index + side)) for side in (PREFERRED, REJECTED))
 
-        return likelihood_ratio(z, denoisers, c.sigma_min, c.sigma_max, levels, seed)
+        return likelihood_ratio(z, denoisers, noise_levels(c.sigma_min, c.sigma_max, levels), seed)
 
     def _labels(self, x, index):
         return torch.full((len(x),), index, device=x.device)
@@ -186,28 +189,34 @@ class Correction:
         return denoised + (self.strength * delta).to(denoised.dtype)
 
 
-@torch.no_grad()
-def likelihood_ratio(z, denoisers, sigma_min, sigma_max, levels=16, seed=0):
-    """Diffusion-classifier log-likelihood ratio (Li et al. 2023) of two denoisers on clean latents.
+def noise_levels(low, high, count=16):
+    """(L,) noise levels, log-uniform."""
+    return torch.linspace(math.log(low), math.log(high), count).exp()
 
-    ``integral of sigma^-3 (|z - D-|^2 - |z - D+|^2) d sigma``, the same noise on both sides, as a sum over log sigma.
+
+@torch.no_grad()
+def likelihood_ratio(z, denoisers, sigmas, seed=0):
+    """Diffusion-classifier log-likelihood ratio (Li et al. 2023) of two denoisers on clean latents, by noise level.
+
+    ``integral of sigma^-3 (|z - D-|^2 - |z - D+|^2) d sigma``, the same noise on both sides, over log sigma.
 
     Args:
         z: (B, C, H, W) clean latents in model space.
-        denoisers: function (x, sigma) -> (D+, D-).
+        denoisers: function (x, sigma) -> (D+, D-), on x = z + sigma * n.
+        sigmas: (L,) log-uniform, as `noise_levels` gives them.
 
     Returns:
-        (B,) scores, positive is preferred.
+        (L, B) parts of the score; their sum over levels is the score, positive is preferred.
     """
     generator = torch.Generator().manual_seed(seed)
-    grid = torch.linspace(math.log(sigma_min), math.log(sigma_max), levels)
-    total = torch.zeros(len(z), device=z.device)
-    for sigma in grid.exp():
-        sigma = sigma.expand(len(z)).to(z)
+    step = (sigmas[-1] / sigmas[0]).log().item() / (len(sigmas) - 1)
+    parts = []
+    for level in sigmas:
+        sigma = level.expand(len(z)).to(z)
         x = z + expand(sigma) * torch.randn(z.shape, generator=generator).to(z)
-        preferred, rejected = (((z - d).square().sum((1, 2, 3))) for d in denoisers(x, sigma))
-        total += (rejected - preferred) / sigma**2
-    return total * (grid[1] - grid[0]).item()
+        preferred, rejected = ((z - d).square().sum((1, 2, 3)) for d in denoisers(x, sigma))
+        parts.append(step * (rejected - preferred) / sigma**2)
+    return torch.stack(parts)
 
 
 def expand(values):

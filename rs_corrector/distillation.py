@@ -11,6 +11,8 @@ from .corrector import Corrector, expand
 from .training import fit
 
 TEACHER_STRENGTHS = (0.0, 4.0)
+#: Noise levels (VE) at which words tell depictions apart; calibration scores there.
+SCORED = (0.3, 10.0)
 
 
 class Recorder:

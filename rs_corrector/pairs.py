@@ -145,10 +145,12 @@ class Writer:
         self.pairs = description
         if (self.folder / "manifest.json").is_file():
             found = read(self.folder)
-            self.pairs = replace(found.merge(replace(description, shards=found.shards[:0])), source=description.source)
+            self.pairs = replace(
+                found.merge(replace(description, shards=found.shards[:0])), source=found.source | description.source
+            )
 
-    def append(self, group, **tensors):
-        """Write one shard and then the manifest.
+    def append(self, group, source=None, **tensors):
+        """Write one shard, and then the manifest with it and what `source` adds to the set's own.
 
         Raises:
             PairsError: tensors missing, of different lengths, empty, or not finite.
@@ -169,12 +171,8 @@ class Writer:
         }
         with replacing(path) as temporary:
             save_file({k: t.contiguous() for k, t in stored.items()}, temporary)
-        self.pairs = replace(self.pairs, shards=(*self.pairs.shards, Shard(path, group, counts.pop())))
-        _write_manifest(self.folder, self.pairs)
-
-    def describe(self, **source):
-        """Add to the set's source, for people to read."""
-        self.pairs = replace(self.pairs, source=self.pairs.source | source)
+        shards = (*self.pairs.shards, Shard(path, group, counts.pop()))
+        self.pairs = replace(self.pairs, shards=shards, source=self.pairs.source | (source or {}))
         _write_manifest(self.folder, self.pairs)
 
 

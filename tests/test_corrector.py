@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rs_corrector.corrector import Config, Correction, Corrector, expand, likelihood_ratio
+from rs_corrector.corrector import Config, Correction, Corrector, expand, likelihood_ratio, noise_levels
 from rs_corrector.distillation import Recorder, distil, full_strength, least_squares_gain
 from rs_corrector.score_matching import train_denoiser_pair
 
@@ -93,7 +93,7 @@ def test_the_score_of_exact_denoisers_is_the_log_likelihood_ratio():
         return tuple((S**2 * x + side * s**2 * MEAN) / (S**2 + s**2) for side in (1, -1))
 
     exact = 2 * (z * MEAN).sum((1, 2, 3)) / S**2
-    score = likelihood_ratio(z, denoisers, 1e-3, 1e3, levels=200)
+    score = likelihood_ratio(z, denoisers, noise_levels(1e-3, 1e3, 200)).sum(0)
     assert relative_error(score.mean(), exact.mean()) < 0.05
 
 

@@ -5,6 +5,8 @@ import json
 import pytest
 import torch
 
+from rs_corrector import weights
+from rs_corrector.cli import main
 from rs_corrector.pairs import SIDES, TEACHER, Pairs, PairsError, Writer, read
 from rs_corrector.recipe import train
 
@@ -170,3 +172,18 @@ def test_a_large_set_stays_on_disk(tmp_path):
     batch = rows[torch.randint(len(rows), (64,))]
     assert batch.shape == (64, 4, 64, 64)
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < 64  # MiB; the set is 128
+
+
+def test_the_train_command_writes_a_corrector_and_its_card(tmp_path, capsys):
+    w = writer(tmp_path / "set", TEACHER)
+    w.append("ana", {"ana": {"preferred": "a", "rejected": "b", "full_strength": 3.0}}, **teacher(32))
+    out = tmp_path / "mine.safetensors"
+    arguments = ["train", str(tmp_path / "set"), "-o", str(out), "--steps", "4", "--batch", "8"]
+    assert main(arguments) == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.md", "mine.safetensors", "set"]
+    assert weights.read_header(out).training["ana"]["preferred"] == "a"
+    assert "perceived groups: ana" in out.with_suffix(".md").read_text()
+    first = out.read_bytes()
+    assert main(arguments) == 0 and out.read_bytes() == first
+    assert main(["train", str(tmp_path / "nowhere"), "-o", str(tmp_path / "x.safetensors")]) == 2
+    assert "no manifest.json there" in capsys.readouterr().err and not (tmp_path / "x.safetensors").exists()

@@ -5,17 +5,32 @@ from dataclasses import fields
 from comfy_api.latest import io
 
 from .correction import apply, manage, warn_if_other_base
-from .folders import corrector_names, corrector_path, register_folder
+from .folders import corrector_file, corrector_names, corrector_path, pairs_folder, register_folder, sorted_folder
+from .sampling import Progress, describe, device, draw, latent_size, samplers, schedulers, score, to_model_space
+from .teacher import teach
 from .testbed import load_testbed
 
 __all__ = [
+    "Progress",
     "apply",
+    "corrector_file",
     "corrector_names",
     "corrector_path",
+    "describe",
+    "device",
+    "draw",
+    "latent_size",
     "load_testbed",
     "manage",
+    "pairs_folder",
     "register_folder",
+    "samplers",
+    "schedulers",
     "schema",
+    "score",
+    "sorted_folder",
+    "teach",
+    "to_model_space",
     "warn_if_other_base",
 ]
 

@@ -57,8 +57,11 @@ def hook(patched, begin):
     Args:
         patched: a model clone.
         begin: function (guider) -> step, called as a run starts; a step is (x, sigma, denoised, signal) -> denoised.
+
+    Returns:
+        The steps of the runs in progress, innermost last: a list that changes as runs come and go.
     """
-    runs = []  # the steps of the runs in progress, innermost last
+    runs = []
 
     def outer_sample(executor, *args, **kwargs):
         runs.append(begin(executor.class_obj))
@@ -74,6 +77,7 @@ def hook(patched, begin):
 
     patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, outer_sample)
     patched.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, KEY, predict_noise)
+    return runs
 
 
 def sigma_window(sampling, window):

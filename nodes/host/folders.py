@@ -33,3 +33,32 @@ def corrector_path(name):
             "put it there or choose another"
         )
     return path
+
+
+def pairs_folder(name):
+    """Folder of a set of pairs, inside ComfyUI's output directory.
+
+    Raises:
+        ValueError: the name leads out of it.
+    """
+    return _inside(folder_paths.get_output_directory(), "rs_corrector_pairs", name)
+
+
+def corrector_file(name):
+    """Where a corrector of that name is saved: the first folder of `rs_correctors`."""
+    return _inside(
+        folder_paths.get_folder_paths(FOLDER)[0], ".", name.strip().removesuffix(".safetensors") + ".safetensors"
+    )
+
+
+def sorted_folder(name):
+    """A folder under ComfyUI's input directory."""
+    return _inside(folder_paths.get_input_directory(), ".", name)
+
+
+def _inside(root, folder, name):
+    root = Path(root, folder).resolve()
+    path = (root / name.strip()).resolve()
+    if path == root or not path.is_relative_to(root):
+        raise ValueError(f"expected a name for a place inside {root}, got {name!r}; use letters and digits")
+    return path

@@ -14,8 +14,8 @@ from tqdm.auto import tqdm
 
 from .. import weights
 from ..card import card
-from ..corrector import Correction, likelihood_ratio
-from ..distillation import Recorder, full_strength
+from ..corrector import Correction, likelihood_ratio, noise_levels
+from ..distillation import SCORED, Recorder, full_strength
 from ..files import replacing
 from ..pairs import TEACHER, Pairs, Writer
 from ..recipe import train
@@ -26,7 +26,6 @@ GROUP = "green"
 NEUTRAL = "a portrait of a person in a green shirt"
 PREFERRED, REJECTED = f"{NEUTRAL}, bare-headed", f"{NEUTRAL}, wearing a hat"
 STEPS = (12, 30)  # a recorded trajectory's number of steps, drawn at random
-SCORE_RANGE = (0.3, 10.0)  # noise levels at which words tell depictions apart
 
 
 def teacher_of(bed, count):
@@ -42,33 +41,26 @@ def teacher_of(bed, count):
 def record(bed, folder, batches, batch, seed):
     """Teacher differences along neutral trajectories as a set of pairs, with what calibrates strength 1."""
     base = {"name": "RS testbed model", "fingerprint": weights.fingerprint(bed.networks["unet"].parameters())}
-    writer = Writer(folder, Pairs(TEACHER, "SD15", base))
+    source = {
+        "marked_by": "the authors of RS-Corrector, by the two wordings below; nobody sorted any image",
+        "contest": "open an issue in the RS-Corrector repository, or make your own file with other words",
+        "source": "the checkpoint's own difference between the two wordings, along its neutral trajectories",
+    }
+    writer = Writer(folder, Pairs(TEACHER, "SD15", base, source))
     generator = torch.Generator().manual_seed(seed)
     denoisers = teacher_of(bed, batch)
-    trajectories = []
+    facts = {"neutral": NEUTRAL, "preferred": PREFERRED, "rejected": REJECTED, "trajectories": []}
     asked = bed.sample([PREFERRED] * batch, seed << 20)
-    target = likelihood_ratio(asked, denoisers, *SCORE_RANGE).mean().item()
+    target = likelihood_ratio(asked, denoisers, noise_levels(*SCORED)).sum(0).mean().item()
     for index in tqdm(range(batches), desc="record"):
         recorder = Recorder(lambda x, sigma: torch.sub(*denoisers(x, sigma)), generator)
         steps = int(torch.randint(STEPS[0], STEPS[1] + 1, (), generator=generator))
         drawn = bed.sample([NEUTRAL] * batch, seed=(seed << 20) + 1 + index, steps=steps, correct=recorder)
-        writer.append(GROUP, **recorder.records())
-        scores = likelihood_ratio(drawn, denoisers, *SCORE_RANGE)
-        trajectories += zip(recorder.strength.tolist(), scores.tolist())
-    strengths, scores = torch.tensor(trajectories).T
-    facts = {
-        "neutral": NEUTRAL,
-        "preferred": PREFERRED,
-        "rejected": REJECTED,
-        "full_strength": full_strength(strengths, scores, target),
-        "trajectories": trajectories,
-    }
-    writer.describe(
-        marked_by="the authors of RS-Corrector, by the two wordings below; nobody sorted any image",
-        contest="open an issue in the RS-Corrector repository, or make your own file with other words",
-        source="the checkpoint's own difference between the two wordings, along its neutral trajectories",
-        **{GROUP: facts},
-    )
+        scores = likelihood_ratio(drawn, denoisers, noise_levels(*SCORED)).sum(0)
+        facts["trajectories"] += zip(recorder.strength.tolist(), scores.tolist())
+        strengths, scores = torch.tensor(facts["trajectories"]).T
+        facts["full_strength"] = full_strength(strengths, scores, target)
+        writer.append(GROUP, {GROUP: dict(facts)}, **recorder.records())
     return writer.pairs
 
 

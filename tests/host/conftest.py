@@ -1,32 +1,18 @@
 """The real ComfyUI, in this process and as a server; no mock of it anywhere."""
 
-import asyncio
-import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
+from inprocess import Host
 
 from rs_corrector import comfyui
 
 
 @pytest.fixture(scope="session")
 def host(tmp_path_factory):
-    """ComfyUI's own modules and the registry with this pack's nodes, loaded as ComfyUI loads them."""
-    base = tmp_path_factory.mktemp("comfyui")
-    for folder in ("custom_nodes", "models", "input", "output", "temp", "user"):
-        (base / folder).mkdir()
-    sys.path.insert(0, str(comfyui.find()))
-    from comfy.cli_args import args
-
-    args.cpu = True
-    args.base_directory = str(base)
-    import comfy.samplers
-
-    import nodes
-
-    assert asyncio.run(nodes.load_custom_node(str(comfyui.PACK)))
-    return SimpleNamespace(nodes=nodes.NODE_CLASS_MAPPINGS, samplers=comfy.samplers)
+    """ComfyUI's own nodes and this pack's, loaded as ComfyUI loads them."""
+    return Host(tmp_path_factory.mktemp("comfyui"))
 
 
 @pytest.fixture(autouse=True)
@@ -38,16 +24,13 @@ def inference_mode():
 
 @pytest.fixture(scope="session")
 def bed(host):
-    """The testbed as (model, clip, vae)."""
-    with torch.inference_mode():
-        model, clip, vae = host.nodes["RSCorrectorTestbed"].execute().args
-    return SimpleNamespace(model=model, clip=clip, vae=vae)
+    """The testbed's native classes."""
+    return SimpleNamespace(model=host.model, clip=host.clip, vae=host.vae)
 
 
 @pytest.fixture(scope="session")
 def corrector(host):
-    with torch.inference_mode():
-        return host.nodes["RSCorrectorLoader"].execute("testbed.safetensors").args[0]
+    return host.run("RSCorrectorLoader", corrector_name="testbed.safetensors")[0]
 
 
 @pytest.fixture(scope="session")
@@ -62,20 +45,14 @@ def apply(host, bed, corrector):
 
 
 @pytest.fixture(scope="session")
-def sample(host, bed):
-    """The native KSamplerAdvanced on a caption: returns latents (N, 4, 8, 8)."""
-    cache = {}
-
-    def encode(text):
-        if text not in cache:
-            cache[text] = host.nodes["CLIPTextEncode"]().encode(bed.clip, text)[0]
-        return cache[text]
+def sample(host):
+    """The native KSamplerAdvanced on a caption that names a group: latents (N, 4, 8, 8)."""
 
     def sample(model, group="green", batch=1, seed=3, steps=4, sampler="euler", scheduler="normal", until=10000):
-        positive = encode(f"a portrait of a person in a {group} shirt")
+        positive = host.encode(f"a portrait of a person in a {group} shirt")
         latent = {"samples": torch.zeros(batch, 4, 8, 8)}
         run = host.nodes["KSamplerAdvanced"]().sample
-        common = (model, "enable", seed, steps, 3.0, sampler, scheduler, positive, encode(""), latent)
+        common = (model, "enable", seed, steps, 3.0, sampler, scheduler, positive, host.encode(""), latent)
         return run(*common, 0, until, "disable" if until >= steps else "enable")[0]["samples"]
 
     return sample

@@ -1,0 +1,154 @@
+"""A corrector from a few words, inside the graph: `python benchmarks/from_words.py --json FILE`.
+
+Records and trains with the pack's own nodes on the real ComfyUI, no attribute read on the way; then measures on
+reporting seeds, beside the teacher node at equal effect and correctors made from images that were sorted.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import torch
+from inprocess import Host
+from torch.utils.flop_counter import FlopCounterMode
+
+from rs_corrector.metrics import wilson
+from rs_corrector.testbed import measure, portraits, readers
+
+NEUTRAL = "a portrait of a person in a green shirt"
+PREFERRED, REJECTED = f"{NEUTRAL}, bare-headed", f"{NEUTRAL}, wearing a hat"
+DRAWING = dict(steps=20, cfg=3.0, sampler_name="euler", scheduler="normal")
+SIZE = dict(width=64, height=64)
+TEACHER_STRENGTHS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=256)
+    parser.add_argument("--count", type=int, default=384, help="trajectories to record")
+    parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("--json", type=Path, required=True)
+    args = parser.parse_args()
+    host = Host()
+    words = dict(preferred=host.encode(PREFERRED), rejected=host.encode(REJECTED))
+    before = readers.read(drawn(host, host.model, args.images))[0]
+
+    clock = time.monotonic()
+    (pairs,) = host.run(
+        "RSCorrectorPairsFromTeacher", model=host.model, neutral=host.encode(NEUTRAL), negative=host.encode(""),
+        group="green", name="words", count=args.count, batch_size=64, seed=1, **words, **SIZE, **DRAWING,
+    )  # fmt: skip
+    recorded = time.monotonic() - clock
+    corrector, _, report = host.run("RSCorrectorTrain", pairs=pairs, steps=args.steps, **training())
+    trained = time.monotonic() - clock - recorded
+    print(report)
+    ours = measured(before, drawn(host, applied(host, corrector), args.images))
+    teacher = []
+    for strength in TEACHER_STRENGTHS:
+        (taught,) = host.run(
+            "RSCorrectorPrompt", model=host.model, strength=strength, start_percent=0.0, end_percent=1.0, **words
+        )
+        teacher.append({"strength": strength, **measured(before, drawn(host, taught, args.images))})
+    rate = ours["stereotype_rate"]["value"]
+    result = {
+        "host": host.version,
+        "images": args.images,
+        "record_s": round(recorded, 1),
+        "train_s": round(trained, 1),
+        **ours,
+        "teacher": min(teacher, key=lambda t: abs(t["stereotype_rate"]["value"] - rate)),
+        "teacher_by_strength": teacher,
+        "added_cost_ratio": cost_ratio(corrector.model, sd15_gflop(), 64),
+        "added_cost_ratio_testbed": cost_ratio(corrector.model, testbed_gflop(host), 8),
+        "sorted": {
+            str(count): measured(before, drawn(host, applied(host, from_sorted(host, count)), args.images))
+            for count in (64, 256)
+        },
+    }
+    args.json.parent.mkdir(parents=True, exist_ok=True)
+    args.json.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+
+
+def training():
+    return dict(batch_size=128, width=48, learning_rate=2e-3, seed=0)
+
+
+def drawn(host, model, count):
+    return host.images(model, NEUTRAL, count, measure.REPORTING_SEED)
+
+
+def applied(host, corrector):
+    (model,) = host.run(
+        "RSCorrectorApply", model=host.model, corrector=corrector, group="", strength=1.0, start_percent=0.0,
+        end_percent=1.0,
+    )  # fmt: skip
+    return model
+
+
+def measured(before, images):
+    after = readers.read(images)[0]
+    return {
+        "stereotype_rate": wilson(measure.column(after, "hat") == 1),
+        "group_retention": (measure.column(after, "group") == portraits.GROUPS.index("green")).float().mean().item(),
+        "content_kept": measure.content_kept(before, after).mean().item(),
+    }
+
+
+def from_sorted(host, count):
+    """A corrector from images that a person sorted; the person is the exact reader, who looks at hats only."""
+    sides = {0: [], 1: []}
+    seed = measure.TUNING_SEED
+    while min(sum(map(len, side)) for side in sides.values()) < count:
+        for caption in (PREFERRED, REJECTED):
+            images = host.images(host.model, caption, 64, seed)
+            hat = measure.column(readers.read(images)[0], "hat")
+            for value, side in sides.items():
+                side.append(images[hat == value])
+        seed += 1
+    preferred, rejected = (torch.cat(side)[:count].movedim(1, -1) for side in sides.values())
+    (pairs,) = host.run(
+        "RSCorrectorPairsFromSorted", model=host.model, vae=host.vae, group="green", name=f"sorted_{count}",
+        preferred=preferred, rejected=rejected,
+    )  # fmt: skip
+    return host.run("RSCorrectorTrain", pairs=pairs, steps=2500, **training())[0]
+
+
+def cost_ratio(corrector, base_gflop, size):
+    """Added arithmetic of the corrector over that of the teacher: two evaluations of the base model."""
+    x = torch.zeros(1, corrector.config.latent_channels, size, size)
+    return gflop(lambda: corrector.delta(x, torch.ones(1), "")) / (2 * base_gflop)
+
+
+def gflop(call):
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        call()
+    return counter.get_total_flops() / 1e9
+
+
+def sd15_gflop():
+    """One evaluation of Stable Diffusion 1.5's UNet at 64x64 latents, counted on the meta device."""
+    import comfy.ops
+    from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+
+    shape = {
+        "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320, "num_res_blocks": [2, 2, 2, 2],
+        "channel_mult": [1, 2, 4, 4], "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0], "transformer_depth_middle": 1,
+        "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0], "context_dim": 768, "num_heads": 8,
+        "use_linear_in_transformer": False, "use_spatial_transformer": True, "legacy": False, "dtype": torch.float32,
+    }  # fmt: skip
+    unet = UNetModel(**shape, device="meta", operations=comfy.ops.disable_weight_init)
+    x = torch.zeros(1, 4, 64, 64, device="meta")
+    context = torch.zeros(1, 77, 768, device="meta")
+    return gflop(lambda: unet(x, torch.zeros(1, device="meta"), context=context))
+
+
+def testbed_gflop(host):
+    base = host.model.model
+    x, context = torch.zeros(1, 4, 8, 8), host.encode(NEUTRAL)[0][0]
+    return gflop(lambda: base.diffusion_model(x, torch.zeros(1), context=context))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""The real ComfyUI in this process, with the pack loaded as ComfyUI loads it; for benchmarks and tests."""
+
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+from rs_corrector import comfyui
+
+_TEMPORARY = []
+
+
+class Host:
+    """Native nodes by name, and the few steps that every script here makes with them.
+
+    Args:
+        base: ComfyUI's base directory (models, input, output); None makes a temporary one.
+    """
+
+    def __init__(self, base=None):
+        checkout = comfyui.find()
+        if checkout is None:
+            raise FileNotFoundError("expected a ComfyUI checkout, got none; set COMFYUI_PATH to one")
+        if base is None:
+            _TEMPORARY.append(tempfile.TemporaryDirectory(prefix="rs-corrector-"))
+            base = _TEMPORARY[-1].name
+        for folder in ("custom_nodes", "models", "input", "output", "temp", "user"):
+            (Path(base) / folder).mkdir(exist_ok=True)
+        sys.path.insert(0, str(checkout))
+        from comfy.cli_args import args
+
+        args.cpu = not torch.cuda.is_available()
+        args.base_directory = str(base)
+        import nodes
+
+        if not asyncio.run(nodes.load_custom_node(str(comfyui.PACK))):
+            raise RuntimeError(f"expected ComfyUI at {checkout} to load the pack, got a failure; see its log above")
+        self.nodes, self.version = nodes.NODE_CLASS_MAPPINGS, comfyui.version(checkout)
+        self.model, self.clip, self.vae = self.run("RSCorrectorTestbed")
+        self._encoded = {}
+
+    def run(self, node, **inputs):
+        """Execute one of the pack's nodes; its outputs."""
+        with torch.inference_mode():
+            return self.nodes[node].execute(**inputs).args
+
+    def encode(self, text):
+        """Conditioning of a caption under the testbed's CLIP."""
+        if text not in self._encoded:
+            with torch.inference_mode():
+                self._encoded[text] = self.nodes["CLIPTextEncode"]().encode(self.clip, text)[0]
+        return self._encoded[text]
+
+    def sample(self, model, caption, count, seed, steps=20, cfg=3.0, sampler="euler", scheduler="normal", negative=""):
+        """The native KSampler on empty latents: (N, 4, 8, 8) as sockets carry them."""
+        latent = {"samples": torch.zeros(count, 4, 8, 8)}
+        conds = self.encode(caption), self.encode(negative)
+        with torch.inference_mode():
+            drawn = self.nodes["KSampler"]().sample(model, seed, steps, cfg, sampler, scheduler, *conds, latent)
+        return drawn[0]["samples"]
+
+    def images(self, *arguments, **settings):
+        """`sample`, decoded by the native VAEDecode: (N, 3, 64, 64) RGB in 0..1."""
+        latent = {"samples": self.sample(*arguments, **settings)}
+        with torch.inference_mode():
+            return self.nodes["VAEDecode"]().decode(self.vae, latent)[0].movedim(-1, 1).clone()

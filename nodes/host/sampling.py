@@ -1,0 +1,111 @@
+"""Sample and score with the host's own loop; latents come and go in model space."""
+
+import comfy.model_management
+import comfy.model_sampling
+import comfy.sample
+import comfy.samplers
+import comfy.utils
+import latent_preview
+import torch
+
+from ...rs_corrector import weights
+from ...rs_corrector.corrector import expand, likelihood_ratio, noise_levels
+from ...rs_corrector.distillation import SCORED
+
+
+def samplers():
+    return comfy.samplers.KSampler.SAMPLERS
+
+
+def schedulers():
+    return comfy.samplers.KSampler.SCHEDULERS
+
+
+def draw(model, positive, negative, size, seed, steps, cfg, sampler, scheduler):
+    """Sample a batch as KSampler does, with its progress and previews: (N, C, H, W) in model space, on the CPU.
+
+    Args:
+        size: (N, height, width) in latent pixels.
+    """
+    count, height, width = size
+    channels = model.get_model_object("latent_format").latent_channels
+    latent = comfy.sample.fix_empty_latent_channels(model, torch.zeros(count, channels, height, width))
+    noise = comfy.sample.prepare_noise(latent, seed)
+    callback = latent_preview.prepare_callback(model, steps)
+    conds = (positive, negative, latent)
+    drawn = comfy.sample.sample(model, noise, steps, cfg, sampler, scheduler, *conds, callback=callback, seed=seed)
+    return to_model_space(model, drawn)
+
+
+def score(model, preferred, rejected, z):
+    """The checkpoint's own preference between two wordings on clean latents: (B,), positive is preferred.
+
+    Both wordings are one guided evaluation whose two predictions are caught before they are combined.
+    """
+    judge, caught, parts = model.clone(), {}, []
+
+    def catch(args):
+        caught["pair"] = args["cond_denoised"], args["uncond_denoised"]
+        return args["cond"]
+
+    judge.set_model_sampler_cfg_function(catch, disable_cfg1_optimization=True)
+    flow = isinstance(judge.get_model_object("model_sampling"), comfy.model_sampling.CONST)
+
+    def evaluate(denoise, x, sigmas, extra_args, callback, disable):
+        def denoisers(noisy, sigma):
+            if flow:
+                sigma = sigma / (1 + sigma)
+                noisy = noisy * expand(1 - sigma)
+            denoise(noisy, sigma, **extra_args)
+            return caught["pair"]
+
+        parts.append(likelihood_ratio(z.to(x), denoisers, noise_levels(*SCORED)))
+        return x
+
+    guider = comfy.samplers.CFGGuider(judge)
+    guider.set_conds(preferred, rejected)
+    nothing = torch.zeros_like(z)
+    guider.sample(nothing, nothing, comfy.samplers.KSAMPLER(evaluate), torch.tensor([0.5, 0.0]), disable_pbar=True)
+    return parts[0].sum(0).cpu()
+
+
+def to_model_space(model, latents):
+    """Latents as sockets carry them -> as the model sees them."""
+    return model.get_model_object("latent_format").process_in(latents).float().cpu()
+
+
+def latent_size(model, count, height, width):
+    """(N, H, W) in latent pixels of a batch of images."""
+    ratio = getattr(model.get_model_object("latent_format"), "spacial_downscale_ratio", 8)
+    return count, height // ratio, width // ratio
+
+
+def describe(model):
+    """(latent format, base) of a checkpoint, as a set of pairs records them."""
+    sampling = model.get_model_object("model_sampling")
+    low, high = float(sampling.sigma_min), float(sampling.sigma_max)
+    if isinstance(sampling, comfy.model_sampling.CONST):
+        low, high = (s / max(1 - s, 1e-3) for s in (low, high))
+    base = {
+        "name": f"a checkpoint of type {type(model.model.model_config).__name__}",
+        "fingerprint": weights.fingerprint(model.model.diffusion_model.parameters()),
+        "sigma_min": low,
+        "sigma_max": high,
+    }
+    return type(model.get_model_object("latent_format")).__name__, base
+
+
+class Progress:
+    """ComfyUI's progress bar for a long loop; raises where the user pressed interrupt."""
+
+    def __init__(self, total):
+        self.bar = comfy.utils.ProgressBar(total)
+
+    def __call__(self, done, preview=None):
+        """Report `done` steps; `preview` is a PIL picture to show on the node."""
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        self.bar.update_absolute(done, preview=None if preview is None else ("JPEG", preview, 512))
+
+
+def device():
+    return comfy.model_management.get_torch_device()

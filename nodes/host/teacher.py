@@ -1,0 +1,57 @@
+"""The teacher: what a checkpoint itself makes of a preferred and a rejected wording, at every step."""
+
+import comfy.sampler_helpers
+from comfy.patcher_extension import WrappersMP
+
+from .correction import KEY, hook, sigma_window
+
+SIDES = ("rs_corrector_preferred", "rs_corrector_rejected")
+
+
+class _Step:
+    """One run's step: catches D+ - D- while the host evaluates the step's own conditionings, then acts on it."""
+
+    def __init__(self, guider, act, window):
+        self.guider, self.act, self.difference = guider, act, None
+        self.start, self.end = sigma_window(guider.model_patcher.get_model_object("model_sampling"), window)
+        self.everywhere = window[0] <= 0 and window[1] >= 1
+
+    def wants(self, sigma):
+        return self.difference is None and (self.everywhere or self.end <= float(sigma[0]) <= self.start)
+
+    def __call__(self, x, sigma, denoised, signal):
+        difference, self.difference = self.difference, None
+        return denoised if difference is None else self.act(x, sigma, denoised, signal, difference)
+
+
+def teach(model, preferred, rejected, begin, window=(0.0, 1.0)):
+    """A clone of `model` that hands the teacher's difference to a function at every step.
+
+    Its two evaluations join the step's own in one call, so the host batches them as memory allows.
+
+    Args:
+        preferred, rejected: conditionings.
+        begin: function () -> act, called as a run starts; act is
+            (x, sigma, denoised, signal, difference) -> denoised, with difference D+ - D- in x0 space.
+        window: (start_percent, end_percent); outside it nothing is evaluated.
+    """
+    patched = model.clone()
+
+    def start(guider):
+        for name, conditioning in zip(SIDES, (preferred, rejected)):
+            guider.conds[name] = comfy.sampler_helpers.convert_cond(conditioning)
+        return _Step(guider, begin(), window)
+
+    runs = hook(patched, start)
+
+    def evaluate(executor, base, conds, x, sigma, *args, **kwargs):
+        step = runs[-1] if runs else None
+        if step is None or not step.wants(sigma):
+            return executor(base, conds, x, sigma, *args, **kwargs)
+        sides = [step.guider.conds[name] for name in SIDES]
+        *own, d_preferred, d_rejected = executor(base, [*conds, *sides], x, sigma, *args, **kwargs)
+        step.difference = d_preferred - d_rejected
+        return own
+
+    patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, evaluate)
+    return patched

@@ -1,0 +1,48 @@
+"""RS Pairs from Prompts: draw both depictions and use their latents as the two sides."""
+
+import torch
+from comfy_api.latest import io
+
+from ..rs_corrector.corrector import PREFERRED, REJECTED, UNMARKED
+from ..rs_corrector.pairs import SIDES, Pairs, Writer
+from . import host
+from .sampling_inputs import merge, output, sampling, where, wordings
+
+
+class RSCorrectorPairsFromPrompts(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return host.schema(
+            node_id="RSCorrectorPairsFromPrompts",
+            display_name="RS Pairs from Prompts",
+            category="RS-Corrector/make",
+            description=(
+                "Draws images under the preferred, the rejected and the neutral wording and keeps their latents. "
+                "The corrector made of them can also score latents. 'RS Pairs from Words' keeps more of the picture."
+            ),
+            search_aliases=["rs corrector", "preference pairs", "make corrector"],
+            inputs=[
+                io.Model.Input("model", tooltip="Connect the checkpoint that the corrector is for."),
+                io.Conditioning.Input("neutral", tooltip="Describe the group and nothing else."),
+                *wordings(),
+                io.Conditioning.Input("negative", tooltip="Use the negative prompt you usually sample with."),
+                *where(),
+                *sampling(),
+                merge(),
+            ],
+            outputs=[output()],
+        )
+
+    @classmethod
+    def execute(cls, model, neutral, preferred, rejected, negative, group, name, count, batch_size, width, height,
+                steps, cfg, sampler_name, scheduler, seed, merge_with=None):  # fmt: skip
+        writer = Writer(host.pairs_folder(name), Pairs(SIDES, *host.describe(model)))
+        sides = {PREFERRED: preferred, REJECTED: rejected, UNMARKED: neutral}
+        while (done := writer.pairs.count(group) // len(sides)) < count:
+            size = host.latent_size(model, min(batch_size, count - done), height, width)
+            drawn = [
+                host.draw(model, side, negative, size, seed + done, steps, cfg, sampler_name, scheduler)
+                for side in sides.values()
+            ]
+            writer.append(group, latents=torch.cat(drawn), side=torch.tensor(list(sides)).repeat_interleave(size[0]))
+        return io.NodeOutput(writer.pairs if merge_with is None else merge_with.merge(writer.pairs))

@@ -1,0 +1,86 @@
+"""RS Pairs from Sorted Images: what a person marked preferred or rejected."""
+
+import logging
+
+import numpy
+import torch
+from comfy_api.latest import io
+from PIL import Image, UnidentifiedImageError
+
+from ..rs_corrector.corrector import PREFERRED, REJECTED
+from ..rs_corrector.pairs import SIDES, Pairs, PairsError, Writer
+from . import host
+from .sampling_inputs import merge, output, where
+
+BATCH = 16
+
+
+class RSCorrectorPairsFromSorted(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return host.schema(
+            node_id="RSCorrectorPairsFromSorted",
+            display_name="RS Pairs from Sorted Images",
+            category="RS-Corrector/make",
+            description=(
+                "Takes images that you sorted into preferred and rejected: as batches, or from a folder with "
+                "'preferred' and 'rejected' inside ComfyUI's input directory. Use generated images only. "
+                "64 a side are a start, 256 are better; the sides need not be aligned."
+            ),
+            search_aliases=["rs corrector", "preference pairs", "sorted images", "make corrector"],
+            inputs=[
+                io.Model.Input("model", tooltip="Connect the checkpoint that the corrector is for."),
+                io.Vae.Input("vae", tooltip="Connect the VAE of the checkpoint."),
+                *where(),
+                io.Image.Input("preferred", optional=True, tooltip="Connect images as you want the group depicted."),
+                io.Image.Input("rejected", optional=True, tooltip="Connect images that show the stereotype."),
+                io.Latent.Input("preferred_latent", optional=True, tooltip="Or connect latents."),
+                io.Latent.Input("rejected_latent", optional=True, tooltip="Or connect latents."),
+                io.String.Input("folder", default="", optional=True, tooltip="Or name a folder in ComfyUI's input."),
+                merge(),
+            ],
+            outputs=[output()],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, folder="", **_):
+        place = host.sorted_folder(folder) if folder.strip() else None
+        return None if place is None else sorted((str(p), p.stat().st_mtime_ns) for p in place.glob("*/*"))
+
+    @classmethod
+    def execute(cls, model, vae, group, name, preferred=None, rejected=None, preferred_latent=None,
+                rejected_latent=None, folder="", merge_with=None):  # fmt: skip
+        place = host.sorted_folder(folder) if folder.strip() else None
+        latents, sides = [], []
+        for side, images, latent in ((PREFERRED, preferred, preferred_latent), (REJECTED, rejected, rejected_latent)):
+            word = "preferred" if side == PREFERRED else "rejected"
+            batches = [] if images is None else list(images.split(BATCH))
+            if place is not None:
+                batches += pictures(place / word)
+            found = [host.to_model_space(model, vae.encode(batch[..., :3])) for batch in batches]
+            if latent is not None:
+                found.append(host.to_model_space(model, latent["samples"]))
+            if not found:
+                raise PairsError(f"expected {word} images, got none; connect some or fill the folder {word!r}")
+            latents += found
+            sides += [side] * sum(len(z) for z in found)
+        if len({z.shape[1:] for z in latents}) > 1:
+            raise PairsError("expected images of one size, got several; resize them to the size you draw at")
+        writer = Writer(host.pairs_folder(name), Pairs(SIDES, *host.describe(model)))
+        writer.append(group, latents=torch.cat(latents), side=torch.tensor(sides))
+        return io.NodeOutput(writer.pairs if merge_with is None else merge_with.merge(writer.pairs))
+
+
+def pictures(folder):
+    """The images of a folder in batches of one size, (N, H, W, 3); one that cannot be read is named and left out."""
+    rows = {}
+    for path in sorted(folder.glob("*")):
+        try:
+            pixels = numpy.array(Image.open(path).convert("RGB"))
+        except (UnidentifiedImageError, OSError) as error:
+            logging.getLogger("RS-Corrector").warning(
+                "RS-Corrector: %s is left out, it cannot be read: %s", path, error
+            )
+            continue
+        rows.setdefault(pixels.shape, []).append(torch.from_numpy(pixels).float() / 255)
+    return [batch for same in rows.values() for batch in torch.stack(same).split(BATCH)]

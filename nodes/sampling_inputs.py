@@ -1,0 +1,52 @@
+"""Inputs that the nodes which sample have in common."""
+
+from comfy_api.latest import io
+
+from . import host
+from .types import RSPairs
+
+
+def wordings():
+    return [
+        io.Conditioning.Input("preferred", tooltip="Describe the group as you want it depicted."),
+        io.Conditioning.Input("rejected", tooltip="Describe the stereotype, in otherwise the same words."),
+    ]
+
+
+def where():
+    return [
+        io.String.Input(
+            "group", default="", tooltip="Name the perceived group; Apply RS Corrector asks for this name."
+        ),
+        io.String.Input(
+            "name", default="my_pairs", tooltip="Name the folder in output/rs_corrector_pairs. Runs add to it."
+        ),
+    ]
+
+
+def sampling():
+    return [
+        io.Int.Input("count", default=64, min=8, max=100000, tooltip="Draw this many images (per wording)."),
+        io.Int.Input(
+            "batch_size", default=8, min=1, max=256, tooltip="Draw this many at once. Lower it if memory runs out."
+        ),
+        io.Int.Input("width", default=512, min=64, max=8192, step=8, tooltip="Set the image width in pixels."),
+        io.Int.Input("height", default=512, min=64, max=8192, step=8, tooltip="Set the image height in pixels."),
+        io.Int.Input("steps", default=20, min=1, max=1000, tooltip="Use the steps you usually sample with."),
+        io.Float.Input(
+            "cfg", default=7.0, min=0.0, max=100.0, step=0.1, tooltip="Use the CFG you usually sample with."
+        ),
+        io.Combo.Input("sampler_name", options=host.samplers(), default="euler", tooltip="Choose a sampler."),
+        io.Combo.Input("scheduler", options=host.schedulers(), default="normal", tooltip="Choose a scheduler."),
+        io.Int.Input(
+            "seed", default=0, min=0, max=2**63 - 1, control_after_generate=True, tooltip="Change it for other images."
+        ),
+    ]
+
+
+def merge():
+    return RSPairs.Input("merge_with", optional=True, tooltip="Connect pairs of other groups to train them together.")
+
+
+def output():
+    return RSPairs.Output(display_name="pairs", tooltip="Connect to Train RS Corrector.")

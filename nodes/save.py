@@ -1,0 +1,38 @@
+"""Save RS Corrector: into the models folder, with a model card beside it."""
+
+from comfy_api.latest import io
+
+from ..rs_corrector import weights
+from ..rs_corrector.card import card
+from ..rs_corrector.files import replacing
+from . import host
+from .types import RSCorrector
+
+
+class RSCorrectorSave(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return host.schema(
+            node_id="RSCorrectorSave",
+            display_name="Save RS Corrector",
+            category="RS-Corrector/make",
+            description=(
+                "Saves a corrector as NAME.safetensors in models/rs_correctors, and NAME.md, its model card: fill in "
+                "who marked the preference and how to contest it before you share the file."
+            ),
+            search_aliases=["rs corrector", "save corrector", "export"],
+            is_output_node=True,
+            inputs=[
+                RSCorrector.Input("corrector", tooltip="Connect Train RS Corrector."),
+                io.String.Input("name", default="my_corrector", tooltip="Name the file. One of that name is replaced."),
+            ],
+            outputs=[io.String.Output(display_name="path", tooltip="Where it was saved.")],
+        )
+
+    @classmethod
+    def execute(cls, corrector, name):
+        path = host.corrector_file(name)
+        weights.save(corrector.model, path)
+        with replacing(path.with_suffix(".md")) as temporary:
+            temporary.write_text(card(corrector.model.config, path.name))
+        return io.NodeOutput(str(path))

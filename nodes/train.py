@@ -1,0 +1,66 @@
+"""Train RS Corrector: from pairs to a corrector, in the graph."""
+
+import numpy
+import torch
+from comfy_api.latest import io
+
+from ..rs_corrector import recipe
+from . import host
+from .plot import curves
+from .types import RSCorrector, RSPairs
+
+
+class RSCorrectorTrain(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return host.schema(
+            node_id="RSCorrectorTrain",
+            display_name="Train RS Corrector",
+            category="RS-Corrector/make",
+            description=(
+                "Trains the small network of a corrector on a set of pairs. A tenth is held out; training stops early "
+                "once that no longer improves. Interrupting it loses nothing else of the graph."
+            ),
+            search_aliases=["rs corrector", "train", "make corrector"],
+            inputs=[
+                RSPairs.Input("pairs", tooltip="Connect one of the RS Pairs nodes."),
+                io.Int.Input(
+                    "steps", default=2500, min=1, max=1_000_000, tooltip="Train longer if both curves still fall."
+                ),
+                io.Int.Input("batch_size", default=128, min=1, max=4096, tooltip="Lower it if memory runs out."),
+                io.Int.Input(
+                    "width", default=48, min=8, max=512, step=8, tooltip="Widen the network for complex pictures."
+                ),
+                io.Float.Input(
+                    "learning_rate", default=0.002, min=1e-6, max=1.0, step=1e-6, tooltip="Rarely needs changing."
+                ),
+                io.Int.Input("seed", default=0, min=0, max=2**31 - 1, tooltip="The same seed gives the same weights."),
+            ],
+            outputs=[
+                RSCorrector.Output(display_name="corrector", tooltip="Connect to Apply or Save RS Corrector."),
+                io.Image.Output(display_name="loss", tooltip="Training and held-out loss by step."),
+                io.String.Output(display_name="report", tooltip="What was trained, in words and numbers."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, pairs, steps, batch_size, width, learning_rate, seed):
+        progress = host.Progress(steps)
+
+        def watch(step, history):
+            progress(step + 1, curves(history) if step % 100 == 99 else None)
+
+        # A prompt runs in inference mode, which forbids gradients: everything that learns is made and kept outside.
+        with torch.inference_mode(False), torch.enable_grad():
+            corrector, history = recipe.train(
+                pairs, seed=seed, steps=steps, batch=batch_size, lr=learning_rate, width=width, device=host.device(),
+                every=max(steps // 20, 1), watch=watch,
+            )  # fmt: skip
+            corrector = corrector.cpu()
+        picture = torch.from_numpy(numpy.asarray(curves(history))).float()[None] / 255
+        gains = ", ".join(f"{g} ×{gain:.2f}" for g, gain in zip(corrector.config.groups, corrector.config.gains))
+        report = (
+            f"kind {corrector.config.kind}, {len(pairs)} pairs, {len(history.losses)} of {steps} steps\n"
+            f"held-out loss {history.validation[-1][1]:.4f}\nstrength 1: {gains}"
+        )
+        return io.NodeOutput(host.manage(corrector), picture, report)

@@ -1,0 +1,153 @@
+"""Make a corrector inside the graph: the nodes, one after the other, on the real host."""
+
+import pytest
+import torch
+
+WORDS = "a portrait of a person in a green shirt"
+SETTINGS = dict(width=64, height=64, steps=6, cfg=3.0, sampler_name="euler", scheduler="normal", seed=5)
+
+
+@pytest.fixture(scope="session")
+def wordings(host):
+    return dict(preferred=host.encode(f"{WORDS}, bare-headed"), rejected=host.encode(f"{WORDS}, wearing a hat"))
+
+
+@pytest.fixture
+def record(host, bed, wordings):
+    def record(node="RSCorrectorPairsFromTeacher", **changes):
+        inputs = dict(
+            model=bed.model, neutral=host.encode(WORDS), negative=host.encode(""), group="green", name="recorded"
+        )
+        inputs |= dict(count=16, batch_size=8, **wordings, **SETTINGS)
+        return host.nodes[node].execute(**inputs | changes).args[0]
+
+    return record
+
+
+def train(host, pairs, **changes):
+    node = host.nodes["RSCorrectorTrain"]
+    inputs = dict(pairs=pairs, steps=20, batch_size=16, width=16, learning_rate=2e-3, seed=0)
+    return node.execute(**inputs | changes).args
+
+
+def test_the_teacher_adds_its_own_difference_at_every_step(host, bed, sample, wordings):
+    """At a fixed x and sigma the taught prediction is D + s (D(x, c+) - D(x, c-)), evaluated apart."""
+    node = host.nodes["RSCorrectorPrompt"]
+    taught = node.execute(bed.model, strength=2.0, start_percent=0.0, end_percent=1.0, **wordings).args[0]
+    plain, moved = sample(bed.model, steps=1), sample(taught, steps=1)
+    base = bed.model.model
+    sigma = base.model_sampling.sigma_max.reshape(1)
+    noise = torch.randn(1, 4, 8, 8, generator=torch.manual_seed(3))
+    x = noise * (1 + sigma**2).sqrt()
+    sides = [base.apply_model(x, sigma, c_crossattn=wordings[w][0][0]) for w in ("preferred", "rejected")]
+    expected = base.process_latent_out(2.0 * (sides[0] - sides[1]))
+    torch.testing.assert_close(moved - plain, expected, atol=2e-3, rtol=1e-3)
+
+
+def test_the_teacher_evaluates_nothing_outside_its_window_and_is_off_at_zero(host, bed, sample, wordings):
+    node = host.nodes["RSCorrectorPrompt"]
+    late = node.execute(bed.model, strength=2.0, start_percent=0.6, end_percent=1.0, **wordings).args[0]
+    off = node.execute(bed.model, strength=0.0, start_percent=0.0, end_percent=1.0, **wordings).args[0]
+    assert torch.equal(sample(late, steps=20, until=10), sample(bed.model, steps=20, until=10))
+    assert torch.equal(sample(off), sample(bed.model))
+    assert not torch.equal(sample(late, steps=20), sample(bed.model, steps=20))
+
+
+def test_words_become_pairs_a_corrector_a_file_and_a_corrected_picture(host, bed, record, sample, monkeypatch):
+    pairs = record(name="whole_way")
+    assert pairs.kind == "teacher" and pairs.groups == ("green",) and len(pairs) == 16 * SETTINGS["steps"]
+    assert 0 <= pairs.source["green"]["full_strength"] <= 4
+    corrector, picture, report = train(host, pairs)
+    assert picture.shape == (1, 320, 512, 3) and "kind delta" in report
+    path = host.nodes["RSCorrectorSave"].execute(corrector, "tests/whole_way").args[0]
+    assert path.endswith("rs_correctors/tests/whole_way.safetensors")
+    loaded = host.nodes["RSCorrectorLoader"].execute("tests/whole_way.safetensors").args[0]
+    model = host.nodes["RSCorrectorApply"].execute(bed.model, loaded, "", 1.0, 0.0, 1.0).args[0]
+    assert sample(model).isfinite().all() and not torch.equal(sample(model), sample(bed.model))
+
+
+def test_recording_goes_on_where_it_stopped(record):
+    first = record(name="goes_on", count=8)
+    second = record(name="goes_on", count=16)
+    again = record(name="goes_on", count=16)
+    assert [len(p.shards) for p in (first, second, again)] == [1, 2, 2]
+    assert second.shards[0] == first.shards[0] and again.shards == second.shards
+
+
+def test_training_is_the_same_every_time(host, record):
+    pairs = record(name="the_same")
+    one, two = (train(host, pairs)[0].model for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters()))
+
+
+def test_prompts_become_a_corrector_with_a_score(host, bed, record):
+    pairs = record("RSCorrectorPairsFromPrompts", name="prompts", count=8)
+    assert pairs.kind == "sides" and pairs.count("green") == 24
+    corrector, _, report = train(host, pairs)
+    assert "kind denoiser_pair" in report
+    node = host.nodes["RSCorrectorScore"]
+    scores, picture = node.execute(bed.model, {"samples": torch.randn(3, 4, 8, 8)}, corrector, "").args
+    assert len(scores) == 3 and picture.shape == (1, 320, 512, 3)
+
+
+def test_a_corrector_from_words_has_no_score_and_says_so(host, bed, corrector):
+    with pytest.raises(ValueError, match="kind 'denoiser_pair' for a score, got kind 'delta'"):
+        host.nodes["RSCorrectorScore"].execute(bed.model, {"samples": torch.zeros(1, 4, 8, 8)}, corrector, "")
+
+
+def test_sorted_images_become_pairs(host, bed, caplog):
+    from pathlib import Path
+
+    import folder_paths
+    from PIL import Image
+
+    place = Path(folder_paths.get_input_directory()) / "sorted_set"
+    for side in ("preferred", "rejected"):
+        (place / side).mkdir(parents=True, exist_ok=True)
+        for i in range(4):
+            Image.new("RGB", (64, 64), (40 * i, 90, 120)).save(place / side / f"{i}.png")
+    (place / "preferred" / "notes.png").write_text("no picture")
+    node, images = host.nodes["RSCorrectorPairsFromSorted"], torch.rand(4, 64, 64, 3)
+    inputs = dict(model=bed.model, vae=bed.vae, group="green", name="sorted", folder="sorted_set")
+    pairs = node.execute(**inputs, preferred=images, rejected=images).args[0]
+    assert pairs.count("green") == 16 and "notes.png is left out" in caplog.text
+    with pytest.raises(ValueError, match="expected rejected images, got none"):
+        node.execute(**inputs | dict(folder="", name="none"), preferred=images)
+    with pytest.raises(ValueError, match="images of one size"):
+        other = torch.rand(2, 128, 64, 3)
+        node.execute(**inputs | dict(folder="", name="sizes"), preferred=images, rejected=other)
+
+
+def test_sets_of_one_kind_merge_over_groups_and_others_refuse(record):
+    pairs = record(name="merge_one")
+    both = record(name="merge_two", group="crimson", merge_with=pairs)
+    assert both.groups == ("green", "crimson")
+    with pytest.raises(ValueError, match="expected sets of one kind"):
+        record("RSCorrectorPairsFromPrompts", name="merge_other", merge_with=pairs, count=8)
+
+
+def test_names_do_not_lead_out_of_their_folder(record, host, corrector):
+    with pytest.raises(ValueError, match="expected a name for a place inside"):
+        record(name="../elsewhere")
+    with pytest.raises(ValueError, match="expected a name for a place inside"):
+        host.nodes["RSCorrectorSave"].execute(corrector, "/tmp/elsewhere")
+
+
+def test_training_can_be_interrupted_and_the_graph_stays_usable(host, record, bed, sample):
+    import comfy.model_management as management
+
+    pairs = record(name="interrupted")
+    management.interrupt_current_processing()
+    with pytest.raises(management.InterruptProcessingException):
+        train(host, pairs)
+    assert sample(bed.model).isfinite().all()
+    assert train(host, pairs)[0].model.config.groups == ("green",)
+
+
+def test_training_learns_under_inference_mode_even_when_modules_are_cast(host, record):
+    """A module moved under inference mode cannot learn; training makes its own outside, so gradients flow."""
+    assert torch.is_inference_mode_enabled()
+    pairs = record(name="inference")
+    few, many = (train(host, pairs, steps=steps)[0].model for steps in (1, 20))
+    moved = [(a.half() - b.half()).abs().max() for a, b in zip(few.parameters(), many.parameters())]
+    assert max(moved) > 0
