@@ -115,9 +115,13 @@ def draw(records, groups, count, generator, device="cpu"):
 
 @torch.no_grad()
 def least_squares_gain(corrector, group, records, count=1024):
-    """The factor that best matches held-out records: regression shrinks, this undoes the shrinking."""
+    """The factor that best matches held-out records: regression shrinks, this undoes the shrinking.
+
+    Kept within 0.5 to 4, so that a network that has learned nothing is not blown up.
+    """
     index = corrector.group_index(group)
     device = next(corrector.parameters()).device
     rows = draw({group: records}, [group], count, torch.Generator().manual_seed(0), device)
     predicted = corrector.raw(rows["x"], rows["sigma"], rows["label"] + index, rows["signal"])
-    return ((predicted * rows["delta"]).sum() / predicted.square().sum()).item()
+    gain = (predicted * rows["delta"]).sum() / predicted.square().sum().clamp_min(1e-12)
+    return gain.clamp(0.5, 4.0).item()

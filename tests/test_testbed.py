@@ -6,7 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rs_corrector.testbed import measure, model, portraits, readers, train
+from rs_corrector import weights
+from rs_corrector.testbed import distil, measure, model, portraits, readers, train
 from rs_corrector.testbed.model import Testbed
 
 
@@ -90,8 +91,17 @@ def test_the_model_shows_the_planted_stereotypes(bed, group):
         assert rate >= low if group == target else rate <= 0.2
 
 
+def test_the_script_that_makes_the_shipped_corrector_runs(tmp_path):
+    out = tmp_path / "c.safetensors"
+    small = ["--batches", "2", "--batch", "8", "--steps", "4", "--width", "16", "--measured", "8"]
+    distil.main([*small, "--pairs", str(tmp_path / "pairs"), "--out", str(out)])
+    config = weights.read_header(out)
+    assert config.groups == ("green",) and config.metrics["images"] == 8
+    assert "perceived groups: green" in out.with_suffix(".md").read_text()
+
+
 def test_training_resumes_where_it_stopped(tmp_path):
-    common = ["--vae-batch", "2", "--steps", "4", "--batch", "4", "--population", "8", "--precision", "fp32"]
+    common = ["--vae-batch", "2", "--decoder-steps", "2", "--steps", "4", "--batch", "4", "--population", "8", "--precision", "fp32"]
     for run, vae_steps in (("whole", ["4"]), ("resumed", ["4", "4"])):
         for attempt, steps in enumerate(vae_steps):
             work, out = tmp_path / run, tmp_path / f"{run}.safetensors"
