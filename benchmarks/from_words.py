@@ -33,6 +33,7 @@ def main():
     host = Host()
     words = dict(preferred=host.encode(PREFERRED), rejected=host.encode(REJECTED))
     before = readers.read(drawn(host, host.model, args.images))[0]
+    base_gflop = sd15_gflop()
 
     clock = time.monotonic()
     (pairs,) = host.run(
@@ -43,23 +44,29 @@ def main():
     corrector, _, report = host.run("RSCorrectorTrain", pairs=pairs, steps=args.steps, **training())
     trained = time.monotonic() - clock - recorded
     print(report)
-    ours = measured(before, drawn(host, applied(host, corrector), args.images))
-    teacher = []
-    for strength in TEACHER_STRENGTHS:
-        (taught,) = host.run(
+    ours = applied(host, corrector)
+    teachers = {
+        strength: host.run(
             "RSCorrectorPrompt", model=host.model, strength=strength, start_percent=0.0, end_percent=1.0, **words
+        )[0]
+        for strength in TEACHER_STRENGTHS
+    }
+
+    def rate(model):  # on tuning seeds: which strength of the teacher has the effect that ours has
+        return (
+            measure.column(readers.read(drawn(host, model, args.images, measure.TUNING_SEED))[0], "hat").float().mean()
         )
-        teacher.append({"strength": strength, **measured(before, drawn(host, taught, args.images))})
-    rate = ours["stereotype_rate"]["value"]
+
+    aim = rate(ours)
+    strength = min(teachers, key=lambda s: abs(rate(teachers[s]) - aim))
     result = {
         "host": host.version,
         "images": args.images,
         "record_s": round(recorded, 1),
         "train_s": round(trained, 1),
-        **ours,
-        "teacher": min(teacher, key=lambda t: abs(t["stereotype_rate"]["value"] - rate)),
-        "teacher_by_strength": teacher,
-        "added_cost_ratio": cost_ratio(corrector.model, sd15_gflop(), 64),
+        **measured(before, drawn(host, ours, args.images)),
+        "teacher": {"strength": strength, **measured(before, drawn(host, teachers[strength], args.images))},
+        "added_cost_ratio": cost_ratio(corrector.model, base_gflop, 64),
         "added_cost_ratio_testbed": cost_ratio(corrector.model, testbed_gflop(host), 8),
         "sorted": {
             str(count): measured(before, drawn(host, applied(host, from_sorted(host, count)), args.images))
@@ -75,8 +82,8 @@ def training():
     return dict(batch_size=128, width=48, learning_rate=2e-3, seed=0)
 
 
-def drawn(host, model, count):
-    return host.images(model, NEUTRAL, count, measure.REPORTING_SEED)
+def drawn(host, model, count, seed=measure.REPORTING_SEED):
+    return host.images(model, NEUTRAL, count, seed)
 
 
 def applied(host, corrector):
@@ -128,7 +135,7 @@ def gflop(call):
 
 
 def sd15_gflop():
-    """One evaluation of Stable Diffusion 1.5's UNet at 64x64 latents, counted on the meta device."""
+    """One evaluation of Stable Diffusion 1.5's UNet at 64x64 latents, counted on weights never set."""
     import comfy.ops
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
@@ -138,10 +145,10 @@ def sd15_gflop():
         "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0], "context_dim": 768, "num_heads": 8,
         "use_linear_in_transformer": False, "use_spatial_transformer": True, "legacy": False, "dtype": torch.float32,
     }  # fmt: skip
-    unet = UNetModel(**shape, device="meta", operations=comfy.ops.disable_weight_init)
-    x = torch.zeros(1, 4, 64, 64, device="meta")
-    context = torch.zeros(1, 77, 768, device="meta")
-    return gflop(lambda: unet(x, torch.zeros(1, device="meta"), context=context))
+    unet = UNetModel(**shape, device="cpu", operations=comfy.ops.disable_weight_init)
+    x = torch.zeros(1, 4, 64, 64)
+    context = torch.zeros(1, 77, 768)
+    return gflop(lambda: unet(x, torch.zeros(1), context=context))
 
 
 def testbed_gflop(host):

@@ -16,10 +16,8 @@ from .train import RSCorrectorTrain
 
 
 class RSCorrectorExtension(ComfyExtension):
-    async def on_load(self):
-        host.register_folder()
-
     async def get_node_list(self):
+        host.register_folder()
         return [
             RSCorrectorLoader,
             RSCorrectorApply,

@@ -36,13 +36,15 @@ class RSCorrectorPairsFromPrompts(io.ComfyNode):
     @classmethod
     def execute(cls, model, neutral, preferred, rejected, negative, group, name, count, batch_size, width, height,
                 steps, cfg, sampler_name, scheduler, seed, merge_with=None):  # fmt: skip
+        group = group.strip()
+        settings = (steps, cfg, sampler_name, scheduler)
+        begun = host.digest((neutral, preferred, rejected, negative), width, height, seed, *settings)
         writer = Writer(host.pairs_folder(name), Pairs(SIDES, *host.describe(model)))
+        facts = writer.resume(group, begun, {})
         sides = {PREFERRED: preferred, REJECTED: rejected, UNMARKED: neutral}
         while (done := writer.pairs.count(group) // len(sides)) < count:
             size = host.latent_size(model, min(batch_size, count - done), height, width)
-            drawn = [
-                host.draw(model, side, negative, size, seed + done, steps, cfg, sampler_name, scheduler)
-                for side in sides.values()
-            ]
-            writer.append(group, latents=torch.cat(drawn), side=torch.tensor(list(sides)).repeat_interleave(size[0]))
+            drawn = [host.draw(model, side, negative, size, seed + done, *settings) for side in sides.values()]
+            side = torch.tensor(list(sides)).repeat_interleave(size[0])
+            writer.append(group, facts, latents=torch.cat(drawn), side=side)
         return io.NodeOutput(writer.pairs if merge_with is None else merge_with.merge(writer.pairs))

@@ -50,14 +50,19 @@ class RSCorrectorPairsFromSorted(io.ComfyNode):
     @classmethod
     def execute(cls, model, vae, group, name, preferred=None, rejected=None, preferred_latent=None,
                 rejected_latent=None, folder="", merge_with=None):  # fmt: skip
+        group = group.strip()
         place = host.sorted_folder(folder) if folder.strip() else None
         latents, sides = [], []
         for side, images, latent in ((PREFERRED, preferred, preferred_latent), (REJECTED, rejected, rejected_latent)):
             word = "preferred" if side == PREFERRED else "rejected"
             batches = [] if images is None else list(images.split(BATCH))
-            if place is not None:
-                batches += pictures(place / word)
-            found = [host.to_model_space(model, vae.encode(batch[..., :3])) for batch in batches]
+            batches += [] if place is None else pictures(place / word)
+            progress = host.Progress(max(len(batches), 1))
+            found = []
+            for done, batch in enumerate(batches):
+                progress(done)
+                pixels = batch.float() / 255 if batch.dtype == torch.uint8 else batch[..., :3]
+                found.append(host.to_model_space(model, vae.encode(pixels)))
             if latent is not None:
                 found.append(host.to_model_space(model, latent["samples"]))
             if not found:
@@ -67,12 +72,13 @@ class RSCorrectorPairsFromSorted(io.ComfyNode):
         if len({z.shape[1:] for z in latents}) > 1:
             raise PairsError("expected images of one size, got several; resize them to the size you draw at")
         writer = Writer(host.pairs_folder(name), Pairs(SIDES, *host.describe(model)))
+        writer.drop(group)  # the sorting may have changed since the last run
         writer.append(group, latents=torch.cat(latents), side=torch.tensor(sides))
         return io.NodeOutput(writer.pairs if merge_with is None else merge_with.merge(writer.pairs))
 
 
 def pictures(folder):
-    """The images of a folder in batches of one size, (N, H, W, 3); one that cannot be read is named and left out."""
+    """The images of a folder in batches of one size, (N, H, W, 3) uint8; one that cannot be read is named, left out."""
     rows = {}
     for path in sorted(folder.glob("*")):
         try:
@@ -82,5 +88,5 @@ def pictures(folder):
                 "RS-Corrector: %s is left out, it cannot be read: %s", path, error
             )
             continue
-        rows.setdefault(pixels.shape, []).append(torch.from_numpy(pixels).float() / 255)
+        rows.setdefault(pixels.shape, []).append(torch.from_numpy(pixels))
     return [batch for same in rows.values() for batch in torch.stack(same).split(BATCH)]

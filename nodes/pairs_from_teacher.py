@@ -20,8 +20,8 @@ class RSCorrectorPairsFromTeacher(io.ComfyNode):
             category="RS-Corrector/make",
             description=(
                 "Records, while your checkpoint draws the neutral prompt, the difference between its predictions for "
-                "a preferred and a rejected wording. No data set is needed. Costs two extra evaluations a step, once; "
-                "a run that is cut off goes on where it stopped."
+                "a preferred and a rejected wording. No data set is needed. Costs two extra evaluations a step and 16 "
+                "an image, once; a run that is cut off goes on where it stopped."
             ),
             search_aliases=["rs corrector", "record", "distill", "teacher", "make corrector"],
             inputs=[
@@ -39,9 +39,11 @@ class RSCorrectorPairsFromTeacher(io.ComfyNode):
     @classmethod
     def execute(cls, model, neutral, preferred, rejected, negative, group, name, count, batch_size, width, height,
                 steps, cfg, sampler_name, scheduler, seed, merge_with=None):  # fmt: skip
-        writer = Writer(host.pairs_folder(name), Pairs(TEACHER, *host.describe(model)))
-        facts = dict(writer.pairs.source.get(group, {"trajectories": [], "asked": []}))
+        group = group.strip()
         settings = (steps, cfg, sampler_name, scheduler)
+        begun = host.digest((neutral, preferred, rejected, negative), width, height, seed, *settings)
+        writer = Writer(host.pairs_folder(name), Pairs(TEACHER, *host.describe(model)))
+        facts = writer.resume(group, begun, {"trajectories": [], "asked": []})
         while (done := len(facts["trajectories"])) < count:
             size = host.latent_size(model, min(batch_size, count - done), height, width)
             if len(facts["asked"]) < CALIBRATION:
@@ -53,7 +55,7 @@ class RSCorrectorPairsFromTeacher(io.ComfyNode):
             facts["trajectories"] = facts["trajectories"] + list(zip(recorder.strength.tolist(), scores.tolist()))
             target = sum(facts["asked"]) / len(facts["asked"])
             facts["full_strength"] = full_strength(*torch.tensor(facts["trajectories"]).T, target)
-            writer.append(group, {group: dict(facts)}, **recorder.records())
+            writer.append(group, dict(facts), **recorder.records())
         return io.NodeOutput(writer.pairs if merge_with is None else merge_with.merge(writer.pairs))
 
     @classmethod

@@ -38,9 +38,10 @@ class RSCorrectorScore(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, latent, corrector, group):
-        z = host.to_model_space(model, latent["samples"])
-        parts = corrector.model.score_by_level(z, group)
         config = corrector.model.config
+        host.check_latents(model, config)
+        z = host.to_model_space(model, latent["samples"])
+        parts = host.load(corrector).score_by_level(z.to(corrector.load_device), group).cpu()
         levels = noise_levels(config.sigma_min, config.sigma_max, len(parts)).log10().tolist()
         series = {
             name: list(zip(levels, values.tolist()))

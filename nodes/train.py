@@ -53,9 +53,16 @@ class RSCorrectorTrain(io.ComfyNode):
         # A prompt runs in inference mode, which forbids gradients: everything that learns is made and kept outside.
         with torch.inference_mode(False), torch.enable_grad():
             corrector, history = recipe.train(
-                pairs, seed=seed, steps=steps, batch=batch_size, lr=learning_rate, width=width, device=host.device(),
-                every=max(steps // 20, 1), watch=watch,
-            )  # fmt: skip
+                pairs,
+                seed=seed,
+                steps=steps,
+                batch=batch_size,
+                lr=learning_rate,
+                width=width,
+                device=host.training_device(),
+                every=max(steps // 20, 1),
+                watch=watch,
+            )
             corrector = corrector.cpu()
         picture = torch.from_numpy(numpy.asarray(curves(history))).float()[None] / 255
         gains = ", ".join(f"{g} ×{gain:.2f}" for g, gain in zip(corrector.config.groups, corrector.config.gains))

@@ -138,7 +138,12 @@ class Server:
     def _follow(self, prompt, progress):
         shown = {}
         while True:
-            message = self.socket.recv()
+            try:
+                message = self.socket.recv()
+            except (websocket.WebSocketException, OSError) as error:
+                raise HostError(
+                    f"expected ComfyUI to go on, got {error!r} and this log:\n{self.log()[-2000:]}"
+                ) from error
             if isinstance(message, bytes):  # previews
                 continue
             message = json.loads(message)

@@ -29,6 +29,7 @@ class Config:
         kind: "denoiser_pair", two labels of one denoiser, or "delta", the difference regressed directly.
         groups: perceived groups by the user's names, in label order.
         gains: one a group; strength 1 is the full correction.
+        unmarked: a denoiser_pair also saw the model's own unmarked outputs, so it has a gate.
         latent_format: ComfyUI's class name for the latent space, "SD15".
         latent_channels: of that space.
         sigma_data: standard deviation of clean latents.
@@ -49,6 +50,7 @@ class Config:
     width: int
     levels: int
     gains: tuple = ()
+    unmarked: bool = False
     training: dict = field(default_factory=dict)
     metrics: dict = field(default_factory=dict)
     base: dict = field(default_factory=dict)
@@ -129,6 +131,10 @@ class Corrector(nn.Module):
             if gated:
                 self._need_pair("a gate")
             return gain * self.raw(x, sigma, self._labels(x, index), signal)
+        if gated and not self.config.unmarked:
+            raise ValueError(
+                "expected a corrector that saw unmarked latents for a gate, got one that did not; add some"
+            )
         other = UNMARKED if gated else REJECTED
         labels = torch.cat([self._labels(x, 3 * index + PREFERRED), self._labels(x, 3 * index + other)])
         signals = signal.repeat(2) if torch.is_tensor(signal) else signal

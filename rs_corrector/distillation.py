@@ -11,8 +11,8 @@ from .corrector import Corrector, expand
 from .training import fit
 
 TEACHER_STRENGTHS = (0.0, 4.0)
-#: Noise levels (VE) at which words tell depictions apart; calibration scores there.
-SCORED = (0.3, 10.0)
+#: Noise levels (lowest, highest, how many; VE) at which words tell depictions apart; calibration scores there.
+SCORED = (0.3, 10.0, 8)
 
 
 class Recorder:
@@ -79,6 +79,9 @@ def distil(records, config, *, batch, seed, device="cpu", held_out=None, **fitti
     corrector = Corrector(config).to(device)
     probe = torch.Generator().manual_seed(seed)
     floor = 1e-2 * draw(records, config.groups, 1024, probe, device)["delta"].square().mean()
+
+    if floor == 0:
+        raise ValueError("expected two wordings that differ, got no difference in any record; choose other words")
 
     def relative_error(rows):
         error = corrector.raw(rows["x"], rows["sigma"], rows["label"], rows["signal"]) - rows["delta"]

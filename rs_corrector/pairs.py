@@ -13,6 +13,7 @@ behind them. Tensors are memory-mapped: a set costs disk, not memory.
 import json
 import re
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 
 import torch
@@ -93,7 +94,8 @@ class Pairs:
                 raise PairsError(
                     f"expected sets of one {name.replace('_', ' ')}, got {mine} and {theirs}; do not merge them"
                 )
-        merged = replace(self, shards=self.shards + other.shards, source=self.source | other.source)
+        shards = tuple(dict.fromkeys(self.shards + other.shards))
+        merged = replace(self, shards=shards, source=self.source | other.source)
         merged.shape()
         return merged
 
@@ -149,13 +151,41 @@ class Writer:
                 found.merge(replace(description, shards=found.shards[:0])), source=found.source | description.source
             )
 
-    def append(self, group, source=None, **tensors):
-        """Write one shard, and then the manifest with it and what `source` adds to the set's own.
+    def resume(self, group, begun, facts):
+        """What the set knows of a group from an earlier run, or `facts` for a new one.
+
+        Args:
+            begun: a digest of everything that the earlier run and this one must have in common.
 
         Raises:
-            PairsError: tensors missing, of different lengths, empty, or not finite.
+            PairsError: the group was begun with something else.
         """
-        kind = self.pairs.kind
+        known = self.pairs.source.get(group, {"begun": begun, **facts})
+        if known.get("begun") != begun:
+            raise PairsError(
+                f"expected the wordings and settings with which {group!r} was begun in {self.folder}, got others; "
+                "choose another name, or delete the folder"
+            )
+        return dict(known)
+
+    def drop(self, group):
+        """Take a group out of the set and delete its shards."""
+        gone = [s for s in self.pairs.shards if s.group == group]
+        if gone:
+            self.pairs = replace(self.pairs, shards=tuple(s for s in self.pairs.shards if s.group != group))
+            _write_manifest(self.folder, self.pairs)
+        for shard in gone:
+            shard.path.unlink(missing_ok=True)
+
+    def append(self, group, facts=None, **tensors):
+        """Write one shard, and then the manifest with it and the group's facts.
+
+        Raises:
+            PairsError: no group named; tensors missing, of different lengths or shapes, empty, or not finite.
+        """
+        kind, group = self.pairs.kind, group.strip()
+        if not group:
+            raise PairsError("expected a named group, got an empty name; name the perceived group")
         if tensors.keys() != set(TENSORS[kind]):
             raise PairsError(f"expected tensors {TENSORS[kind]} for kind {kind!r}, got {tuple(tensors)}")
         counts = {len(t) for t in tensors.values()}
@@ -164,15 +194,21 @@ class Writer:
         for name, tensor in tensors.items():
             if not tensor.isfinite().all():
                 raise PairsError(f"expected finite numbers in {name} of {group!r}, got NaN or infinity; leave them out")
+        shape = tuple(tensors[TENSORS[kind][0]].shape[1:])
+        if self.pairs.shards and shape != self.pairs.shape():
+            raise PairsError(
+                f"expected latents of shape {self.pairs.shape()}, as in the set, got {shape}; use another name"
+            )
         slug = re.sub(r"[^\w-]+", "_", group) or "group"
-        path = self.folder / f"{slug}-{len(self.pairs.shards):05}.safetensors"
+        taken = {s.path.name for s in self.pairs.shards}
+        path = next(p for i in count() if (p := self.folder / f"{slug}-{i:05}.safetensors").name not in taken)
         stored = {
             k: t.detach().cpu().to(torch.float16 if t.is_floating_point() else t.dtype) for k, t in tensors.items()
         }
         with replacing(path) as temporary:
             save_file({k: t.contiguous() for k, t in stored.items()}, temporary)
         shards = (*self.pairs.shards, Shard(path, group, counts.pop()))
-        self.pairs = replace(self.pairs, shards=shards, source=self.pairs.source | (source or {}))
+        self.pairs = replace(self.pairs, shards=shards, source=self.pairs.source | {group: facts or {}})
         _write_manifest(self.folder, self.pairs)
 
 

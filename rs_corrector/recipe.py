@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from . import __version__
-from .corrector import Config
+from .corrector import UNMARKED, Config
 from .distillation import distil, least_squares_gain
 from .pairs import FEWEST, TEACHER, PairsError
 from .score_matching import train_denoiser_pair
@@ -53,6 +53,7 @@ def train(pairs, *, seed=0, steps=2500, batch=128, lr=2e-3, width=48, levels=Non
     deviation, low, high = _measure(pairs, learned)
     config = Config(
         kind="delta" if pairs.kind == TEACHER else "denoiser_pair",
+        unmarked=pairs.kind != TEACHER and all(_has_unmarked(rows) for rows in learned.values()),
         groups=pairs.groups,
         latent_format=pairs.latent_format,
         latent_channels=channels,
@@ -60,7 +61,7 @@ def train(pairs, *, seed=0, steps=2500, batch=128, lr=2e-3, width=48, levels=Non
         sigma_min=low,
         sigma_max=high,
         width=width,
-        levels=levels or max(1, min(size).bit_length() - 2),
+        levels=levels or max(1, min(6, min(size).bit_length() - 2)),
         base={k: pairs.base[k] for k in ("name", "fingerprint") if k in pairs.base},
         training={**_described(pairs.source), "pairs": len(pairs), "steps": steps, "seed": seed},
         created_by=f"rs-corrector {__version__}",
@@ -79,21 +80,30 @@ def train(pairs, *, seed=0, steps=2500, batch=128, lr=2e-3, width=48, levels=Non
     return corrector, history
 
 
+def _has_unmarked(rows):
+    return bool((rows["side"][torch.arange(len(rows["side"]))] == UNMARKED).any())
+
+
 def _described(source):
     """A set's source without the raw numbers of its calibration."""
     return {
-        key: {k: v for k, v in value.items() if k != "trajectories"} if isinstance(value, dict) else value
+        key: {k: v for k, v in value.items() if k not in ("trajectories", "asked")}
+        if isinstance(value, dict)
+        else value
         for key, value in source.items()
     }
 
 
 def _split(kind, rows):
-    """(learned, held out) row indices: the last tenth of each side, or of the trajectories."""
+    """(learned, held out) row indices: the last tenth of each side, or of the trajectories, which stay whole."""
     if kind == TEACHER:
-        sides = [torch.arange(len(rows["sigma"]))]
-    else:
-        side = rows["side"][torch.arange(len(rows["side"]))]
-        sides = [(side == value).nonzero().flatten() for value in side.unique()]
+        sigma = rows["sigma"][torch.arange(len(rows["sigma"]))]
+        cut = len(sigma) - max(1, int(HELD_OUT * len(sigma)))
+        begins = [0, *((sigma[1:] > sigma[:-1]).nonzero().flatten() + 1).tolist()]  # noise only falls within one
+        cut = max((b for b in begins if b <= cut), default=0) or cut
+        return torch.arange(cut), torch.arange(cut, len(sigma))
+    side = rows["side"][torch.arange(len(rows["side"]))]
+    sides = [(side == value).nonzero().flatten() for value in side.unique()]
     cuts = [len(side) - max(1, int(HELD_OUT * len(side))) for side in sides]
     return torch.cat([s[:cut] for s, cut in zip(sides, cuts)]), torch.cat([s[cut:] for s, cut in zip(sides, cuts)])
 
@@ -111,4 +121,5 @@ def _measure(pairs, learned):
     least = level.argsort()[: max(len(level) // 20, 1)]
     noisy = rows["x"][least] / rows["signal"][least].view(-1, 1, 1, 1)
     variance = noisy.var() - level[least].square().mean()
-    return variance.clamp_min(1e-4).sqrt().item(), level.min().item(), min(level.max().item(), 1e3)
+    high = min(level.max().item(), 1e3)
+    return variance.clamp_min(1e-4).sqrt().item(), min(level.min().item(), 0.5 * high), high

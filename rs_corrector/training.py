@@ -67,11 +67,15 @@ def fit(
 
     Returns:
         The `History` of the whole run, resumed parts included.
+
+    Raises:
+        ValueError: the checkpoint is of a run with other settings.
     """
     parameters = dict(module.named_parameters())
     averages = {name: p.detach().clone() for name, p in parameters.items()}
     optimizer = torch.optim.AdamW(parameters.values(), lr=lr, betas=(0.9, 0.99), weight_decay=1e-4)
-    history = _resume(checkpoint, parameters, averages, optimizer)
+    settings = json.dumps([seed, steps, lr, warmup, decay, clip, every, [[n, *p.shape] for n, p in parameters.items()]])
+    history = _resume(checkpoint, settings, parameters, averages, optimizer)
     start = len(history.losses)
     bar = tqdm(range(start, steps), desc=label, initial=start, total=steps, mininterval=5)
     for step in bar:
@@ -96,7 +100,7 @@ def fit(
                 with _averaged(parameters, averages):
                     history.validation.append((step + 1, validate()))
             if checkpoint is not None:
-                _save(checkpoint, history, parameters, averages, optimizer)
+                _save(checkpoint, history, settings, parameters, averages, optimizer)
         if watch is not None:
             watch(step, history)
     with torch.no_grad():
@@ -128,21 +132,25 @@ class _averaged:
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
-def _save(path, history, parameters, averages, optimizer):
+def _save(path, history, settings, parameters, averages, optimizer):
     tensors = {f"parameter.{k}": v.detach() for k, v in parameters.items()}
     tensors |= {f"average.{k}": v for k, v in averages.items()}
     for name, p in parameters.items():
         tensors |= {f"{key}.{name}": optimizer.state[p][key] for key in _MOMENTS}
     tensors = {k: v.cpu().contiguous() for k, v in tensors.items()}
     with replacing(path) as temporary:
-        save_file(tensors, temporary, {"history": json.dumps(asdict(history))})
+        save_file(tensors, temporary, {"history": json.dumps(asdict(history)), "settings": settings})
 
 
-def _resume(path, parameters, averages, optimizer):
+def _resume(path, settings, parameters, averages, optimizer):
     if path is None or not Path(path).is_file():
         return History()
     with safe_open(path, "pt") as file:
-        history = History(**json.loads(file.metadata()["history"]))
+        metadata = file.metadata() or {}
+    if metadata.get("settings") != settings:
+        raise ValueError(f"expected a run of the same settings at {path}, got another; delete it or change them back")
+    history = History(**json.loads(metadata["history"]))
+    history.validation = [tuple(pair) for pair in history.validation]
     tensors = load_file(path)
     with torch.no_grad():
         for name, p in parameters.items():

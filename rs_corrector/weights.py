@@ -24,9 +24,17 @@ class WeightsError(ValueError):
 
 
 def save(corrector, path, dtype=torch.float16):
-    """Write a corrector, whole or not at all."""
+    """Write a corrector, whole or not at all.
+
+    Raises:
+        WeightsError: it could not be loaded again: an invalid configuration, NaN or infinity.
+    """
+    for problem in _problems(corrector.config):
+        raise WeightsError(f"expected {problem}; nothing was written to {path}")
     header = json.dumps({"format_version": FORMAT_VERSION, **corrector.config.asdict()})
     tensors = {k: v.detach().to("cpu", dtype).contiguous() for k, v in corrector.state_dict().items()}
+    if not all(t.isfinite().all() for t in tensors.values()):
+        raise WeightsError(f"expected finite weights, got NaN or infinity; nothing was written to {path}, train again")
     with replacing(path) as temporary:
         save_file(tensors, temporary, {KEY: header})
 
@@ -110,7 +118,7 @@ def _config(text, path):
     try:
         header = json.loads(text)
         version = header.pop("format_version")
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise WeightsError(
             f"expected a JSON header with a format version in {path}, got {text[:40]!r}; {_RETRAIN}"
         ) from error

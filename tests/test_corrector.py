@@ -53,7 +53,7 @@ def gaussian_pair():
     unmarked = torch.cat([preferred[:2048], rejected[:2048]])
     side = torch.arange(3).repeat_interleave(4096)
     latents = {"a": {"latents": torch.cat([preferred, rejected, unmarked]), "side": side}}
-    return train_denoiser_pair(latents, make_config(), steps=600, batch=96, lr=4e-3, seed=0)[0]
+    return train_denoiser_pair(latents, make_config(unmarked=True), steps=600, batch=96, lr=4e-3, seed=0)[0]
 
 
 @pytest.mark.parametrize("sigma", [0.5, 1.0, 3.0, 8.0])

@@ -101,7 +101,20 @@ def test_the_script_that_makes_the_shipped_corrector_runs(tmp_path):
 
 
 def test_training_resumes_where_it_stopped(tmp_path):
-    common = ["--vae-batch", "2", "--decoder-steps", "2", "--steps", "4", "--batch", "4", "--population", "8", "--precision", "fp32"]
+    common = [
+        "--vae-batch",
+        "2",
+        "--decoder-steps",
+        "2",
+        "--steps",
+        "4",
+        "--batch",
+        "4",
+        "--population",
+        "8",
+        "--precision",
+        "fp32",
+    ]
     for run, vae_steps in (("whole", ["4"]), ("resumed", ["4", "4"])):
         for attempt, steps in enumerate(vae_steps):
             work, out = tmp_path / run, tmp_path / f"{run}.safetensors"

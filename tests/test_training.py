@@ -69,3 +69,10 @@ def test_validation_leaves_training_alone_and_every_step_can_be_watched():
     seen = []
     fit(watched, loss, steps=20, every=5, validate=lambda: 0.0, watch=lambda step, _: seen.append(step), **SETTINGS)
     assert torch.equal(module.weight, watched.weight) and seen == list(range(20))
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    module, loss = problem()
+    fit(module, loss, steps=5, checkpoint=tmp_path / "c.safetensors", **SETTINGS)
+    with pytest.raises(ValueError, match="expected a run of the same settings"):
+        fit(module, loss, steps=5, checkpoint=tmp_path / "c.safetensors", **SETTINGS | dict(seed=2))

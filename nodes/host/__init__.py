@@ -4,22 +4,35 @@ from dataclasses import fields
 
 from comfy_api.latest import io
 
-from .correction import apply, manage, warn_if_other_base
+from .correction import apply, check_latents, load, manage, warn_if_other_base
 from .folders import corrector_file, corrector_names, corrector_path, pairs_folder, register_folder, sorted_folder
-from .sampling import Progress, describe, device, draw, latent_size, samplers, schedulers, score, to_model_space
+from .sampling import (
+    Progress,
+    describe,
+    digest,
+    draw,
+    latent_size,
+    samplers,
+    schedulers,
+    score,
+    to_model_space,
+    training_device,
+)
 from .teacher import teach
 from .testbed import load_testbed
 
 __all__ = [
     "Progress",
     "apply",
+    "check_latents",
     "corrector_file",
     "corrector_names",
     "corrector_path",
     "describe",
-    "device",
+    "digest",
     "draw",
     "latent_size",
+    "load",
     "load_testbed",
     "manage",
     "pairs_folder",
@@ -31,6 +44,7 @@ __all__ = [
     "sorted_folder",
     "teach",
     "to_model_space",
+    "training_device",
     "warn_if_other_base",
 ]
 

@@ -1,5 +1,6 @@
 """Correct every step of a sampling run: the corrector as a managed model, and the hooks that call it."""
 
+import copy
 import logging
 
 import comfy.model_management
@@ -17,9 +18,23 @@ log = logging.getLogger("RS-Corrector")
 def manage(corrector):
     """Wrap a `Corrector` so that the host moves it together with the model it corrects."""
     management = comfy.model_management
-    return comfy.model_patcher.ModelPatcher(
+    patcher = comfy.model_patcher.ModelPatcher(
         corrector, load_device=management.get_torch_device(), offload_device=management.unet_offload_device()
     )
+    # What newer hosts call for a copy on another device.
+    patcher.cached_patcher_init = (lambda disable_dynamic=False: manage(copy.deepcopy(corrector)), ())
+    return patcher
+
+
+def load(patcher):
+    """The corrector of a patcher, on the host's device."""
+    comfy.model_management.load_models_gpu([patcher])
+    return on_device(patcher.model, patcher.load_device)
+
+
+def on_device(corrector, device):
+    """The corrector on `device`; the host leaves plain layers behind where it loads models in part."""
+    return corrector if next(corrector.parameters()).device == device else corrector.to(device)
 
 
 def apply(model, patcher, group, strength, window):
@@ -32,7 +47,7 @@ def apply(model, patcher, group, strength, window):
         window: (start_percent, end_percent) of the sampling schedule.
     """
     corrector = patcher.model
-    _check_latents(model, corrector.config)
+    check_latents(model, corrector.config)
     patched = model.clone()
     if strength == 0:
         return patched
@@ -42,7 +57,13 @@ def apply(model, patcher, group, strength, window):
 
     def begin(guider):
         sampling = guider.model_patcher.get_model_object("model_sampling")
-        return Correction(corrector, group, strength, *sigma_window(sampling, window))
+        correction = Correction(corrector, group, strength, *sigma_window(sampling, window))
+
+        def step(x, sigma, denoised, signal):
+            on_device(corrector, x.device)
+            return correction(x, sigma, denoised, signal)
+
+        return step
 
     hook(patched, begin)
     return patched
@@ -84,30 +105,37 @@ def sigma_window(sampling, window):
     """(start, end) of a percent window as noise levels; an open side is open exactly."""
     start, end = window
     return (
-        float("inf") if start <= 0 else float(sampling.percent_to_sigma(start)) * _noise_scale(sampling),
-        0.0 if end >= 1 else float(sampling.percent_to_sigma(end)) * _noise_scale(sampling),
+        float("inf") if start <= 0 else float(sampling.percent_to_sigma(start)) * noise_scale(sampling),
+        0.0 if end >= 1 else float(sampling.percent_to_sigma(end)) * noise_scale(sampling),
     )
 
 
 def noise_level(sampling, sigma):
     """(sigma, signal) with x = signal * z + sigma * n: flow matching scales the signal, all others are VE."""
     if isinstance(sampling, comfy.model_sampling.CONST):
-        return sigma * _noise_scale(sampling), 1.0 - sigma
+        return sigma * noise_scale(sampling), 1.0 - sigma
     return sigma, 1.0
 
 
-def _noise_scale(sampling):
+def noise_scale(sampling):
     """Some flow models of newer hosts scale the noise itself."""
     return getattr(sampling, "noise_scale", 1.0)
 
 
-def _check_latents(model, config):
+def check_2d(model):
+    """Refuse models of video and audio latents."""
     latent = model.get_model_object("latent_format")
     if getattr(latent, "latent_dimensions", 2) != 2:
         raise ValueError(
             f"expected a model of 2-D latents, got {type(latent).__name__} with {latent.latent_dimensions} dimensions; "
             "use an image model, correctors do not serve video or audio yet"
         )
+
+
+def check_latents(model, config):
+    """Refuse a model whose latents are not the corrector's."""
+    check_2d(model)
+    latent = model.get_model_object("latent_format")
     if latent.latent_channels != config.latent_channels or type(latent).__name__ != config.latent_format:
         raise ValueError(
             f"expected a model of {config.latent_channels}-channel {config.latent_format} latents, the corrector's, "
@@ -115,12 +143,19 @@ def _check_latents(model, config):
         )
 
 
+def fingerprint(model):
+    """The checkpoint's name by its weights as they were before any LoRA that is loaded into them now."""
+    originals = {key: backup.weight for key, backup in model.backup.items()}
+    parameters = model.model.diffusion_model.named_parameters()
+    return weights.fingerprint(originals.get(f"diffusion_model.{name}", value) for name, value in parameters)
+
+
 def warn_if_other_base(model, config):
     """Log a warning where the corrector was made for another checkpoint than the one it is applied to."""
     expected = config.base.get("fingerprint")
     if not expected:
         return
-    found = weights.fingerprint(model.model.diffusion_model.parameters())
+    found = fingerprint(model)
     if found != expected:
         log.warning(
             "RS-Corrector: expected the checkpoint %s (fingerprint %s) that this corrector was made for, got another "

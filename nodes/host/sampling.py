@@ -1,5 +1,7 @@
 """Sample and score with the host's own loop; latents come and go in model space."""
 
+import hashlib
+
 import comfy.model_management
 import comfy.model_sampling
 import comfy.sample
@@ -8,9 +10,12 @@ import comfy.utils
 import latent_preview
 import torch
 
-from ...rs_corrector import weights
 from ...rs_corrector.corrector import expand, likelihood_ratio, noise_levels
 from ...rs_corrector.distillation import SCORED
+from .correction import check_2d, fingerprint, noise_scale
+
+#: Pixels per latent of formats on hosts that do not say it themselves; all others there have 8.
+_RATIOS = {"SC_Prior": 42, "SC_B": 4, "HunyuanImage21": 32, "ChromaRadiance": 1}
 
 
 def samplers():
@@ -49,12 +54,14 @@ def score(model, preferred, rejected, z):
         return args["cond"]
 
     judge.set_model_sampler_cfg_function(catch, disable_cfg1_optimization=True)
-    flow = isinstance(judge.get_model_object("model_sampling"), comfy.model_sampling.CONST)
+    sampling = judge.get_model_object("model_sampling")
+    flow = isinstance(sampling, comfy.model_sampling.CONST)
 
     def evaluate(denoise, x, sigmas, extra_args, callback, disable):
         def denoisers(noisy, sigma):
+            comfy.model_management.throw_exception_if_processing_interrupted()
             if flow:
-                sigma = sigma / (1 + sigma)
+                sigma = sigma / (noise_scale(sampling) + sigma)
                 noisy = noisy * expand(1 - sigma)
             denoise(noisy, sigma, **extra_args)
             return caught["pair"]
@@ -76,23 +83,34 @@ def to_model_space(model, latents):
 
 def latent_size(model, count, height, width):
     """(N, H, W) in latent pixels of a batch of images."""
-    ratio = getattr(model.get_model_object("latent_format"), "spacial_downscale_ratio", 8)
+    latent = model.get_model_object("latent_format")
+    ratio = getattr(latent, "spacial_downscale_ratio", _RATIOS.get(type(latent).__name__, 8))
     return count, height // ratio, width // ratio
 
 
 def describe(model):
     """(latent format, base) of a checkpoint, as a set of pairs records them."""
+    check_2d(model)
     sampling = model.get_model_object("model_sampling")
     low, high = float(sampling.sigma_min), float(sampling.sigma_max)
     if isinstance(sampling, comfy.model_sampling.CONST):
-        low, high = (s / max(1 - s, 1e-3) for s in (low, high))
+        low, high = (noise_scale(sampling) * s / max(1 - s, 1e-3) for s in (low, high))
     base = {
         "name": f"a checkpoint of type {type(model.model.model_config).__name__}",
-        "fingerprint": weights.fingerprint(model.model.diffusion_model.parameters()),
+        "fingerprint": fingerprint(model),
         "sigma_min": low,
         "sigma_max": high,
     }
     return type(model.get_model_object("latent_format")).__name__, base
+
+
+def digest(conditionings, *settings):
+    """A name for wordings and settings, so that a set is never continued with others."""
+    name = hashlib.sha256(repr(settings).encode())
+    for conditioning in conditionings:
+        for tensor, _ in conditioning:
+            name.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return name.hexdigest()[:16]
 
 
 class Progress:
@@ -107,5 +125,9 @@ class Progress:
         self.bar.update_absolute(done, preview=None if preview is None else ("JPEG", preview, 512))
 
 
-def device():
-    return comfy.model_management.get_torch_device()
+def training_device():
+    """The host's device, with the models that it held moved away."""
+    device = comfy.model_management.get_torch_device()
+    if device.type != "cpu":
+        comfy.model_management.unload_all_models()
+    return device

@@ -1,11 +1,11 @@
 """The teacher: what a checkpoint itself makes of a preferred and a rejected wording, at every step."""
 
+import uuid
+
 import comfy.sampler_helpers
 from comfy.patcher_extension import WrappersMP
 
-from .correction import KEY, hook, sigma_window
-
-SIDES = ("rs_corrector_preferred", "rs_corrector_rejected")
+from .correction import KEY, check_2d, hook, noise_level, sigma_window
 
 
 class _Step:
@@ -13,11 +13,14 @@ class _Step:
 
     def __init__(self, guider, act, window):
         self.guider, self.act, self.difference = guider, act, None
-        self.start, self.end = sigma_window(guider.model_patcher.get_model_object("model_sampling"), window)
+        self.sampling = guider.model_patcher.get_model_object("model_sampling")
+        self.start, self.end = sigma_window(self.sampling, window)
         self.everywhere = window[0] <= 0 and window[1] >= 1
 
     def wants(self, sigma):
-        return self.difference is None and (self.everywhere or self.end <= float(sigma[0]) <= self.start)
+        if self.difference is not None or self.everywhere:
+            return self.difference is None
+        return self.end <= float(noise_level(self.sampling, sigma)[0][0]) <= self.start
 
     def __call__(self, x, sigma, denoised, signal):
         difference, self.difference = self.difference, None
@@ -35,10 +38,12 @@ def teach(model, preferred, rejected, begin, window=(0.0, 1.0)):
             (x, sigma, denoised, signal, difference) -> denoised, with difference D+ - D- in x0 space.
         window: (start_percent, end_percent); outside it nothing is evaluated.
     """
+    check_2d(model)
     patched = model.clone()
+    names = [f"{KEY}_{side}_{uuid.uuid4().hex}" for side in ("preferred", "rejected")]
 
     def start(guider):
-        for name, conditioning in zip(SIDES, (preferred, rejected)):
+        for name, conditioning in zip(names, (preferred, rejected)):
             guider.conds[name] = comfy.sampler_helpers.convert_cond(conditioning)
         return _Step(guider, begin(), window)
 
@@ -48,7 +53,7 @@ def teach(model, preferred, rejected, begin, window=(0.0, 1.0)):
         step = runs[-1] if runs else None
         if step is None or not step.wants(sigma):
             return executor(base, conds, x, sigma, *args, **kwargs)
-        sides = [step.guider.conds[name] for name in SIDES]
+        sides = [step.guider.conds[name] for name in names]
         *own, d_preferred, d_rejected = executor(base, [*conds, *sides], x, sigma, *args, **kwargs)
         step.difference = d_preferred - d_rejected
         return own

@@ -60,7 +60,7 @@ def record(bed, folder, batches, batch, seed):
         facts["trajectories"] += zip(recorder.strength.tolist(), scores.tolist())
         strengths, scores = torch.tensor(facts["trajectories"]).T
         facts["full_strength"] = full_strength(strengths, scores, target)
-        writer.append(GROUP, {GROUP: dict(facts)}, **recorder.records())
+        writer.append(GROUP, dict(facts), **recorder.records())
     return writer.pairs
 
 

@@ -144,10 +144,40 @@ def test_training_can_be_interrupted_and_the_graph_stays_usable(host, record, be
     assert train(host, pairs)[0].model.config.groups == ("green",)
 
 
-def test_training_learns_under_inference_mode_even_when_modules_are_cast(host, record):
-    """A module moved under inference mode cannot learn; training makes its own outside, so gradients flow."""
+def test_training_learns_inside_a_prompt_and_its_result_can_be_cast_there_and_learn_again(host, record):
+    """Tensors made or cast in inference mode cannot learn; what the node returns was made outside."""
     assert torch.is_inference_mode_enabled()
-    pairs = record(name="inference")
-    few, many = (train(host, pairs, steps=steps)[0].model for steps in (1, 20))
-    moved = [(a.half() - b.half()).abs().max() for a, b in zip(few.parameters(), many.parameters())]
-    assert max(moved) > 0
+    corrector = train(host, record(name="inference"))[0].model
+    assert not any(p.is_inference() for p in corrector.parameters())
+    with torch.inference_mode(False), torch.enable_grad():
+        again = corrector.double().requires_grad_()
+        x = torch.randn(2, 4, 8, 8, dtype=torch.double)
+        again.raw(x, torch.ones(2, dtype=torch.double), torch.zeros(2, dtype=torch.long)).square().sum().backward()
+        assert again.network.stem.weight.grad.abs().max() > 0
+
+
+def test_two_teachers_in_series_keep_their_own_words(host, bed, sample, wordings):
+    node = host.nodes["RSCorrectorPrompt"]
+    window = dict(start_percent=0.0, end_percent=1.0)
+    there = node.execute(bed.model, strength=1.0, **wordings, **window).args[0]
+    back = node.execute(
+        there, strength=1.0, preferred=wordings["rejected"], rejected=wordings["preferred"], **window
+    ).args[0]
+    torch.testing.assert_close(sample(back), sample(bed.model), atol=1e-3, rtol=1e-3)
+    assert not torch.allclose(sample(there), sample(bed.model), atol=1e-2)
+
+
+def test_a_set_is_never_continued_with_other_words_or_settings(record, wordings):
+    record(name="begun")
+    for change in (dict(preferred=wordings["rejected"]), dict(cfg=5.0), dict(width=128)):
+        with pytest.raises(ValueError, match="expected the wordings and settings with which 'green' was begun"):
+            record(name="begun", **change)
+
+
+def test_sorting_again_replaces_what_was_sorted_before(host, bed):
+    node = host.nodes["RSCorrectorPairsFromSorted"]
+    inputs = dict(model=bed.model, vae=bed.vae, group="green", name="again")
+    for count in (8, 6):
+        images = torch.rand(count, 64, 64, 3)
+        pairs = node.execute(**inputs, preferred=images, rejected=images).args[0]
+        assert pairs.count("green") == 2 * count

@@ -10,7 +10,6 @@ from rs_corrector import comfyui, demo
 from rs_corrector.testbed import measure, readers
 
 WORKFLOW = json.loads(demo.WORKFLOW.read_text())
-NODES = ("RSCorrectorLoader", "RSCorrectorApply", "RSCorrectorTestbed")
 
 
 def with_inputs(node, **inputs):
@@ -20,9 +19,10 @@ def with_inputs(node, **inputs):
 
 
 def test_the_server_lists_the_nodes_with_words_on_every_socket(server):
-    for name in NODES:
-        info = json.loads(server.get(f"/object_info/{name}"))[name]
-        assert info["category"] == "RS-Corrector" and info["description"]
+    listed = {k: v for k, v in json.loads(server.get("/object_info")).items() if k.startswith("RSCorrector")}
+    assert {"RSCorrectorLoader", "RSCorrectorApply", "RSCorrectorTestbed"} <= listed.keys()
+    for info in listed.values():
+        assert info["category"].startswith("RS-Corrector") and info["description"]
         inputs = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
         assert all(options[1]["tooltip"] for options in inputs.values())
         assert len(info["output_tooltips"]) == len(info["output"]) and all(info["output_tooltips"])
@@ -57,9 +57,15 @@ def test_bad_input_is_an_error_that_a_pipeline_can_read(server, node, inputs, sa
 
 
 def test_the_log_is_free_of_complaints_about_the_pack(server):
-    for line in server.log().splitlines():
-        assert "Traceback" not in line or "mauve" in server.log()
-        assert "Cannot import" not in line and "IMPORT FAILED" not in line
+    complaints = (
+        "Cannot import",
+        "IMPORT FAILED",
+        "Error while calling comfy_entrypoint",
+        "clip missing",
+        "unet missing",
+    )
+    for complaint in (*complaints, "Missing VAE keys", "unet unexpected"):
+        assert complaint not in server.log()
 
 
 def test_the_demo_runs_on_the_host(tmp_path):
