@@ -31,3 +31,10 @@ def test_only_one_place_touches_the_hosts_internals():
     for file in [*(PACK / "nodes").glob("*.py"), *(PACK / "rs_corrector").rglob("*.py")]:
         text = file.read_text()
         assert "import comfy." not in text and "from comfy." not in text and "folder_paths" not in text, file
+
+
+def test_the_readme_says_what_the_results_say():
+    done = subprocess.run(
+        [sys.executable, PACK / "benchmarks" / "tables.py", "--check"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
