@@ -37,7 +37,7 @@ def main():
 
     clock = time.monotonic()
     (pairs,) = host.run(
-        "RSCorrectorPairsFromTeacher", model=host.model, neutral=host.encode(NEUTRAL), negative=host.encode(""),
+        "RSCorrectorPairsFromWords", model=host.model, neutral=host.encode(NEUTRAL), negative=host.encode(""),
         group="green", name="words", count=args.count, batch_size=64, seed=1, **words, **SIZE, **DRAWING,
     )  # fmt: skip
     recorded = time.monotonic() - clock

@@ -20,19 +20,21 @@ WORDS = {"hat": {1: "wearing a hat", 0: "bare-headed"}, "distorted": {1: "faded 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=512, help="per group")
+    parser.add_argument(
+        "--images", type=int, default=512, help="per group; a quarter for captions that state an attribute"
+    )
     parser.add_argument("--json", type=Path, required=True)
     args = parser.parse_args()
     bed, result = Testbed(), {"images": args.images, "groups": {}, "obeyed": {}}
 
-    def read(caption):
-        batches = range(measure.REPORTING_SEED, measure.REPORTING_SEED + -(-args.images // 64))
-        images = torch.cat([bed.decode(bed.sample([caption] * 64, seed)) for seed in batches])[: args.images]
+    def read(caption, count):
+        batches = range(measure.REPORTING_SEED, measure.REPORTING_SEED + -(-count // 64))
+        images = torch.cat([bed.decode(bed.sample([caption] * 64, seed)) for seed in batches])[:count]
         return readers.read(images)
 
     residuals = []
     for index, group in enumerate(tqdm(portraits.GROUPS, desc="groups")):
-        rows, residual = read(f"a portrait of a person in a {group} shirt")
+        rows, residual = read(f"a portrait of a person in a {group} shirt", args.images)
         residuals.append(residual)
         result["groups"][group] = {name: wilson(measure.column(rows, name) == 1) for name in portraits.STEREOTYPES}
         result["groups"][group]["group"] = wilson(measure.column(rows, "group") == index)
@@ -42,7 +44,7 @@ def main():
             if group == portraits.STEREOTYPES[name][0]:
                 continue
             for value, phrase in words.items():
-                rows, _ = read(f"a portrait of a person in a {group} shirt, {phrase}")
+                rows, _ = read(f"a portrait of a person in a {group} shirt, {phrase}", args.images // 4)
                 result["obeyed"][f"{group}, {phrase}"] = wilson(measure.column(rows, name) == value)
     attributes, _ = portraits.sample_attributes(args.images, torch.Generator().manual_seed(measure.REPORTING_SEED))
     read_back, drawn = readers.read(bed.decode(bed.encode(portraits.draw(attributes))))

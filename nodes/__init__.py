@@ -7,7 +7,7 @@ from .apply import RSCorrectorApply
 from .loader import RSCorrectorLoader
 from .pairs_from_prompts import RSCorrectorPairsFromPrompts
 from .pairs_from_sorted import RSCorrectorPairsFromSorted
-from .pairs_from_teacher import RSCorrectorPairsFromTeacher
+from .pairs_from_words import RSCorrectorPairsFromWords
 from .prompt import RSCorrectorPrompt
 from .save import RSCorrectorSave
 from .score import RSCorrectorScore
@@ -24,7 +24,7 @@ class RSCorrectorExtension(ComfyExtension):
             RSCorrectorPrompt,
             RSCorrectorScore,
             RSCorrectorTestbed,
-            RSCorrectorPairsFromTeacher,
+            RSCorrectorPairsFromWords,
             RSCorrectorPairsFromPrompts,
             RSCorrectorPairsFromSorted,
             RSCorrectorTrain,

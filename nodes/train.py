@@ -65,9 +65,8 @@ class RSCorrectorTrain(io.ComfyNode):
             )
             corrector = corrector.cpu()
         picture = torch.from_numpy(numpy.asarray(curves(history))).float()[None] / 255
-        gains = ", ".join(f"{g} ×{gain:.2f}" for g, gain in zip(corrector.config.groups, corrector.config.gains))
         report = (
             f"kind {corrector.config.kind}, {len(pairs)} pairs, {len(history.losses)} of {steps} steps\n"
-            f"held-out loss {history.validation[-1][1]:.4f}\nstrength 1: {gains}"
+            f"held-out loss {history.validation[-1][1]:.4f}"
         )
         return io.NodeOutput(host.manage(corrector), picture, report)

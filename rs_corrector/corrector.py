@@ -29,6 +29,7 @@ class Config:
         kind: "denoiser_pair", two labels of one denoiser, or "delta", the difference regressed directly.
         groups: perceived groups by the user's names, in label order.
         gains: one a group; strength 1 is the full correction.
+        onset: noise level (VE) at which the correction has half its weight, None for full weight; see `weight`.
         unmarked: a denoiser_pair also saw the model's own unmarked outputs, so it has a gate.
         latent_format: ComfyUI's class name for the latent space, "SD15".
         latent_channels: of that space.
@@ -50,6 +51,7 @@ class Config:
     width: int
     levels: int
     gains: tuple = ()
+    onset: float | None = None
     unmarked: bool = False
     training: dict = field(default_factory=dict)
     metrics: dict = field(default_factory=dict)
@@ -173,7 +175,7 @@ class Correction:
         corrector: a `Corrector`.
         group: whom it is for.
         strength: 0 is off, 1 the full correction.
-        start, end: sigma window, ``end <= sigma <= start``; w is 1 inside, 0 outside.
+        start, end: sigma window, ``end <= sigma <= start``; outside it w is 0.
     """
 
     def __init__(self, corrector, group="", strength=1.0, start=float("inf"), end=0.0):
@@ -191,8 +193,22 @@ class Correction:
             return denoised
         if (self.start, self.end) != (float("inf"), 0.0) and not self.end <= float(sigma[0]) <= self.start:
             return denoised
-        delta = self.corrector.delta(x.float(), sigma.float(), self.group, signal)
-        return denoised + (self.strength * delta).to(denoised.dtype)
+        sigma = sigma.float()
+        onset = self.corrector.config.onset
+        delta = self.corrector.delta(x.float(), sigma, self.group, signal)
+        return denoised + (self.strength * expand(weight(sigma, signal, onset)) * delta).to(denoised.dtype)
+
+
+def weight(sigma, signal=1.0, onset=None):
+    """w(sigma) = 1 / (1 + (sigma / onset)^2), (B,): a correction comes in as it becomes specific to the image.
+
+    Where noise hides the image, delta can only be the mean difference of two depictions. Adding that decides
+    attributes that nobody asked to change, so the correction waits until x tells what there is to correct.
+    Noise is measured in the VE form, sigma / signal; None is full weight everywhere.
+    """
+    if onset is None:
+        return torch.ones_like(sigma)
+    return (onset * signal) ** 2 / ((onset * signal) ** 2 + sigma**2)
 
 
 def noise_levels(low, high, count=16):

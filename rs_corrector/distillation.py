@@ -1,66 +1,69 @@
-"""A corrector from words alone: the checkpoint's own teacher difference, recorded and distilled.
+"""A corrector from words alone: what a checkpoint would have drawn instead, recorded and distilled.
 
-Along the model's own trajectories for a neutral prompt the teacher is ``D(x, c+) - D(x, c-)`` for a preferred
-and a rejected wording. It is recorded at the very states that a corrected run visits, since the teacher is
-itself applied at random strength meanwhile, and a small network learns it: one kind of file, `delta`.
+The difference of two wordings, D(x, c+) - D(x, c-), says *where* an image shows the rejected depiction (DiffEdit,
+Couairon et al. 2022). Redrawing only there under the preferred wording gives every image a counterpart z+ that is
+the same picture otherwise. Along the model's own trajectory for that image the correction that leads to it is
+``z+ - D(x, sigma)``; it is recorded at the very states that a corrected run visits, and a small network learns
+its mean given (x, sigma): one kind of file, `delta`. Strength 1 is the full correction by construction.
 """
 
 import torch
+import torch.nn.functional as F
 
-from .corrector import Corrector, expand
+from .corrector import Corrector, expand, weight
 from .training import fit
 
-TEACHER_STRENGTHS = (0.0, 4.0)
-#: Noise levels (lowest, highest, how many; VE) at which words tell depictions apart; calibration scores there.
-SCORED = (0.3, 10.0, 8)
+#: Where noise is as strong as latents of unit variance: w(sigma) is then EDM's c_skip.
+ONSET = 1.0
+MASK_SIGMA, MASK_DRAWS, MASK_SHARE = 4.0, 6, 0.3
+
+
+@torch.no_grad()
+def edit_mask(z, denoisers, seed=0):
+    """Where two wordings differ on clean latents: (B, 1, H, W), 1 where the image is to be redrawn.
+
+    The energy of their mean difference at one noise level, averaged over 3x3, above a share of its maximum.
+
+    Args:
+        z: (B, C, H, W) clean latents in model space.
+        denoisers: function (x, sigma) -> (D+, D-), on x = z + sigma * n.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    sigma = torch.full((len(z),), MASK_SIGMA, device=z.device)
+    difference = torch.zeros_like(z)
+    for _ in range(MASK_DRAWS):
+        noise = torch.randn(z.shape, generator=generator).to(z)
+        difference += torch.sub(*denoisers(z + MASK_SIGMA * noise, sigma))
+    energy = difference.square().sum(1, keepdim=True)
+    energy = F.avg_pool2d(energy, 3, stride=1, padding=1, count_include_pad=False)
+    return (energy > MASK_SHARE * energy.amax((2, 3), keepdim=True)).float()
 
 
 class Recorder:
-    """Applies the teacher at random strength during one batch's sampling and keeps what it said.
+    """Leads one batch's sampling towards its counterparts, by a random share each, and keeps what that took.
 
     Args:
-        teacher: function (x, sigma) -> D+ - D-.
-        generator: of the strengths, one an image, uniform in TEACHER_STRENGTHS.
+        counterparts: (B, C, H, W) clean latents in model space.
+        onset: as in `Config`; the recorded states are those of runs with that weight.
+        generator: of the shares, one an image, uniform in 0..1.
     """
 
-    def __init__(self, teacher, generator):
-        self.teacher, self.generator, self.strength, self.steps = teacher, generator, None, []
+    def __init__(self, counterparts, onset, generator):
+        self.counterparts, self.onset = counterparts, onset
+        self.share = torch.rand(len(counterparts), generator=generator)
+        self.steps = []
 
     def __call__(self, x, sigma, denoised, signal=1.0):
         """A step's correction, as `Correction` is."""
-        if self.strength is None:
-            low, high = TEACHER_STRENGTHS
-            self.strength = torch.rand(len(x), generator=self.generator) * (high - low) + low
-        delta = self.teacher(x, sigma)
+        delta = self.counterparts.to(denoised) - denoised
         kept = {"x": x, "sigma": sigma, "signal": torch.as_tensor(signal).expand(len(x)), "delta": delta}
         self.steps.append({name: value.detach().float().cpu() for name, value in kept.items()})
-        return denoised + expand(self.strength.to(x)) * delta
+        return denoised + expand(self.share.to(x) * weight(sigma, signal, self.onset)) * delta
 
     def records(self):
         """{name: (images * steps, ...)}, every image's trajectory in one piece."""
         stacked = {name: torch.stack([step[name] for step in self.steps], 1) for name in self.steps[0]}
         return {name: value.flatten(0, 1) for name, value in stacked.items()}
-
-
-def full_strength(strengths, scores, target):
-    """The teacher strength at which images are as preferred as those that were asked to be.
-
-    No reader of attributes is involved: scores are the checkpoint's own (`corrector.likelihood_ratio` of its two
-    wordings), of the very images that were recorded, each with a strength of its own.
-
-    Args:
-        strengths, scores: (N,) of recorded images.
-        target: mean score of images drawn under the preferred wording.
-
-    Returns:
-        The first strength whose running mean score reaches the target, or else that of the highest mean.
-    """
-    order = strengths.argsort()
-    window = max(len(order) // 8, 1)
-    mean = scores[order].unfold(0, window, 1).mean(1)
-    at = strengths[order].unfold(0, window, 1).mean(1)
-    reached = (mean >= target).nonzero()
-    return at[reached[0, 0] if len(reached) else mean.argmax()].item()
 
 
 def distil(records, config, *, batch, seed, device="cpu", held_out=None, **fitting):
@@ -73,13 +76,15 @@ def distil(records, config, *, batch, seed, device="cpu", held_out=None, **fitti
         fitting: for `training.fit`: steps, lr, checkpoint and so on.
 
     Returns:
-        A `Corrector` with gain 1 (see `least_squares_gain` and `full_strength`), and the run's `History`.
+        A `Corrector` with gain 1, and the run's `History`.
+
+    Raises:
+        ValueError: no record differs from its counterpart.
     """
     torch.manual_seed(seed)
     corrector = Corrector(config).to(device)
     probe = torch.Generator().manual_seed(seed)
     floor = 1e-2 * draw(records, config.groups, 1024, probe, device)["delta"].square().mean()
-
     if floor == 0:
         raise ValueError("expected two wordings that differ, got no difference in any record; choose other words")
 
@@ -114,17 +119,3 @@ def draw(records, groups, count, generator, device="cpu"):
         for name in ("x", "sigma", "signal", "delta")
     }
     return rows | {"label": torch.arange(len(groups), device=device).repeat_interleave(share)}
-
-
-@torch.no_grad()
-def least_squares_gain(corrector, group, records, count=1024):
-    """The factor that best matches held-out records: regression shrinks, this undoes the shrinking.
-
-    Kept within 0.5 to 4, so that a network that has learned nothing is not blown up.
-    """
-    index = corrector.group_index(group)
-    device = next(corrector.parameters()).device
-    rows = draw({group: records}, [group], count, torch.Generator().manual_seed(0), device)
-    predicted = corrector.raw(rows["x"], rows["sigma"], rows["label"] + index, rows["signal"])
-    gain = (predicted * rows["delta"]).sum() / predicted.square().sum().clamp_min(1e-12)
-    return gain.clamp(0.5, 4.0).item()

@@ -4,7 +4,7 @@ A set is a folder with a manifest and shards, one group a shard, in safetensors 
 
     manifest.json           {"format", "format_version", "kind", "latent_format", "base", "source", "shards"}
     green-00000.safetensors of kind "sides":   latents (N, C, H, W), side (N,): 0 preferred, 1 rejected, 2 unmarked
-                            of kind "teacher": x (N, C, H, W), sigma (N,), signal (N,), delta (N, C, H, W)
+                            of kind "records": x (N, C, H, W), sigma (N,), signal (N,), delta (N, C, H, W)
 
 The manifest names a shard only once it is whole, so a run that is cut off keeps all finished shards and goes on
 behind them. Tensors are memory-mapped: a set costs disk, not memory.
@@ -23,8 +23,8 @@ from safetensors.torch import save_file
 from .files import replacing
 
 FORMAT, FORMAT_VERSION = "rs-corrector-pairs", 1
-SIDES, TEACHER = "sides", "teacher"
-TENSORS = {SIDES: ("latents", "side"), TEACHER: ("x", "sigma", "signal", "delta")}
+SIDES, RECORDS = "sides", "records"
+TENSORS = {SIDES: ("latents", "side"), RECORDS: ("x", "sigma", "signal", "delta")}
 FEWEST = 8  # pairs that can be trained on
 
 
@@ -54,7 +54,7 @@ class Pairs:
     """A set of one kind, from one folder or several.
 
     Attributes:
-        kind: SIDES or TEACHER.
+        kind: SIDES or RECORDS.
         latent_format: ComfyUI's class name of the latent space.
         base: {"name", "fingerprint"} of the checkpoint.
         source: for people to read; per group, words, counts and calibration facts.

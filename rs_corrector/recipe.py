@@ -1,13 +1,11 @@
 """From a set of pairs to a finished corrector: configuration, training, gain."""
 
-from dataclasses import replace
-
 import torch
 
 from . import __version__
 from .corrector import UNMARKED, Config
-from .distillation import distil, least_squares_gain
-from .pairs import FEWEST, TEACHER, PairsError
+from .distillation import distil
+from .pairs import FEWEST, RECORDS, PairsError
 from .score_matching import train_denoiser_pair
 
 HELD_OUT = 0.1
@@ -30,7 +28,7 @@ def train(pairs, *, seed=0, steps=2500, batch=128, lr=2e-3, width=48, levels=Non
     """Train a corrector on a set of pairs; the last tenth of every group is held out.
 
     Args:
-        pairs: a `Pairs` of either kind: records of a teacher give a "delta", marked sides a "denoiser_pair".
+        pairs: a `Pairs` of either kind: recorded corrections give a "delta", marked sides a "denoiser_pair".
         levels: resolutions of the network; None goes down to 4 pixels.
         fitting: for `training.fit`: checkpoint, every, patience, watch.
 
@@ -52,31 +50,25 @@ def train(pairs, *, seed=0, steps=2500, batch=128, lr=2e-3, width=48, levels=Non
         held_out[group] = {name: Subset(r, rest) for name, r in rows.items()}
     deviation, low, high = _measure(pairs, learned)
     config = Config(
-        kind="delta" if pairs.kind == TEACHER else "denoiser_pair",
-        unmarked=pairs.kind != TEACHER and all(_has_unmarked(rows) for rows in learned.values()),
+        kind="delta" if pairs.kind == RECORDS else "denoiser_pair",
+        unmarked=pairs.kind != RECORDS and all(_has_unmarked(rows) for rows in learned.values()),
         groups=pairs.groups,
         latent_format=pairs.latent_format,
         latent_channels=channels,
         sigma_data=deviation,
         sigma_min=low,
         sigma_max=high,
+        onset=pairs.base.get("onset") if pairs.kind == RECORDS else None,
         width=width,
         levels=levels or max(1, min(6, min(size).bit_length() - 2)),
         base={k: pairs.base[k] for k in ("name", "fingerprint") if k in pairs.base},
-        training={**_described(pairs.source), "pairs": len(pairs), "steps": steps, "seed": seed},
+        training={**pairs.source, "pairs": len(pairs), "steps": steps, "seed": seed},
         created_by=f"rs-corrector {__version__}",
     )
-    learn = distil if pairs.kind == TEACHER else train_denoiser_pair
+    learn = distil if pairs.kind == RECORDS else train_denoiser_pair
     corrector, history = learn(
         learned, config, batch=batch, seed=seed, device=device, held_out=held_out, steps=steps, lr=lr, **fitting
     )
-    if pairs.kind == TEACHER:
-        gains = [
-            least_squares_gain(corrector, group, held_out[group])
-            * pairs.source.get(group, {}).get("full_strength", 1.0)
-            for group in pairs.groups
-        ]
-        corrector.config = replace(corrector.config, gains=tuple(gains))
     return corrector, history
 
 
@@ -84,19 +76,9 @@ def _has_unmarked(rows):
     return bool((rows["side"][torch.arange(len(rows["side"]))] == UNMARKED).any())
 
 
-def _described(source):
-    """A set's source without the raw numbers of its calibration."""
-    return {
-        key: {k: v for k, v in value.items() if k not in ("trajectories", "asked")}
-        if isinstance(value, dict)
-        else value
-        for key, value in source.items()
-    }
-
-
 def _split(kind, rows):
     """(learned, held out) row indices: the last tenth of each side, or of the trajectories, which stay whole."""
-    if kind == TEACHER:
+    if kind == RECORDS:
         sigma = rows["sigma"][torch.arange(len(rows["sigma"]))]
         cut = len(sigma) - max(1, int(HELD_OUT * len(sigma)))
         begins = [0, *((sigma[1:] > sigma[:-1]).nonzero().flatten() + 1).tolist()]  # noise only falls within one
@@ -110,7 +92,7 @@ def _split(kind, rows):
 
 def _measure(pairs, learned):
     """(sigma_data, sigma_min, sigma_max): of clean latents measured, of records estimated where noise is least."""
-    if pairs.kind != TEACHER:
+    if pairs.kind != RECORDS:
         probe = [rows["latents"][torch.arange(min(len(rows["latents"]), 1024))] for rows in learned.values()]
         return torch.cat(probe).std().item(), pairs.base["sigma_min"], pairs.base["sigma_max"]
     rows = {

@@ -157,5 +157,7 @@ def _problems(c):
         yield f"one positive gain a group, got {c.gains!r}"
     if not all(number(v) and v > 0 for v in (c.sigma_data, c.sigma_min, c.sigma_max)) or c.sigma_min >= c.sigma_max:
         yield f"0 < sigma_min < sigma_max and sigma_data > 0, got {c.sigma_min!r}, {c.sigma_max!r}, {c.sigma_data!r}"
+    if c.onset is not None and not (number(c.onset) and c.onset > 0):
+        yield f"a positive onset or none, got {c.onset!r}"
     if not isinstance(c.latent_format, str) or not all(isinstance(d, dict) for d in (c.training, c.metrics, c.base)):
         yield "a latent format name and objects for training, metrics and base, got other types"

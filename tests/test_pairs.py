@@ -7,7 +7,7 @@ import torch
 
 from rs_corrector import weights
 from rs_corrector.cli import main
-from rs_corrector.pairs import SIDES, TEACHER, Pairs, PairsError, Writer, read
+from rs_corrector.pairs import RECORDS, SIDES, Pairs, PairsError, Writer, read
 from rs_corrector.recipe import train
 
 BASE = {"name": "a model", "fingerprint": "0" * 16, "sigma_min": 0.03, "sigma_max": 14.6}
@@ -61,7 +61,7 @@ def test_a_cut_off_run_keeps_its_shards_and_goes_on(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (dict(kind=TEACHER), "one kind, got"),
+        (dict(kind=RECORDS), "one kind, got"),
         (dict(latent_format="SDXL"), "one latent format, got SD15 and SDXL"),
         (dict(base={"name": "another"}), "one base, got"),
     ],
@@ -126,7 +126,7 @@ def test_a_broken_set_is_refused(tmp_path):
         read(tmp_path)
 
 
-@pytest.mark.parametrize(("kind", "make"), [(SIDES, sides), (TEACHER, teacher)])
+@pytest.mark.parametrize(("kind", "make"), [(SIDES, sides), (RECORDS, teacher)])
 def test_training_twice_and_resuming_give_the_same_weights(tmp_path, kind, make):
     w = writer(tmp_path / "set", kind)
     for group in ("ana", "bo"):
@@ -177,8 +177,8 @@ def test_a_large_set_stays_on_disk(tmp_path):
 
 
 def test_the_train_command_writes_a_corrector_and_its_card(tmp_path, capsys):
-    w = writer(tmp_path / "set", TEACHER)
-    w.append("ana", {"preferred": "a", "rejected": "b", "full_strength": 3.0}, **teacher(32))
+    w = writer(tmp_path / "set", RECORDS)
+    w.append("ana", {"preferred": "a", "rejected": "b", "neutral": "c"}, **teacher(32))
     out = tmp_path / "mine.safetensors"
     arguments = ["train", str(tmp_path / "set"), "-o", str(out), "--steps", "4", "--batch", "8"]
     assert main(arguments) == 0
@@ -204,7 +204,7 @@ def test_a_group_needs_a_name(tmp_path):
 
 
 def test_words_that_make_no_difference_are_refused(tmp_path):
-    w = writer(tmp_path, TEACHER)
+    w = writer(tmp_path, RECORDS)
     w.append("ana", **teacher(32) | {"delta": torch.zeros(32, *SHAPE)})
     with pytest.raises(ValueError, match="expected two wordings that differ"):
         train(w.pairs, steps=1)
@@ -214,5 +214,5 @@ def test_held_out_trajectories_stay_whole(tmp_path):
     from rs_corrector.recipe import _split
 
     rows = {"sigma": torch.tensor([9.0, 5.0, 1.0] * 8)}
-    keep, rest = _split(TEACHER, rows)
+    keep, rest = _split(RECORDS, rows)
     assert len(rest) == 3 and rows["sigma"][rest].tolist() == [9.0, 5.0, 1.0] and len(keep) == 21

@@ -110,6 +110,7 @@ def test_another_format_version_is_refused(file):
         (dict(gains=[1.0]), "one positive gain a group"),
         (dict(gains=[1.0, float("nan")]), "one positive gain a group"),
         (dict(sigma_max=0.01), "sigma_min < sigma_max"),
+        (dict(onset=-1.0), "a positive onset"),
         (dict(sigma_data=None), "a complete header"),
         (dict(mood="good"), "no other header fields"),
         (dict(training="by hand"), "objects for training"),

@@ -1,4 +1,4 @@
-"""Sample and score with the host's own loop; latents come and go in model space."""
+"""Sample and record with the host's own loop; latents come and go in model space."""
 
 import hashlib
 
@@ -10,9 +10,9 @@ import comfy.utils
 import latent_preview
 import torch
 
-from ...rs_corrector.corrector import expand, likelihood_ratio, noise_levels
-from ...rs_corrector.distillation import SCORED
-from .correction import check_2d, fingerprint, noise_scale
+from ...rs_corrector.corrector import expand
+from ...rs_corrector.distillation import ONSET, Recorder, edit_mask
+from .correction import check_2d, fingerprint, hook, noise_scale
 
 #: Pixels per latent of formats on hosts that do not say it themselves; all others there have 8.
 _RATIOS = {"SC_Prior": 42, "SC_B": 4, "HunyuanImage21": 32, "ChromaRadiance": 1}
@@ -26,28 +26,34 @@ def schedulers():
     return comfy.samplers.KSampler.SCHEDULERS
 
 
-def draw(model, positive, negative, size, seed, steps, cfg, sampler, scheduler):
+def draw(model, positive, negative, size, seed, steps, cfg, sampler, scheduler, keep=None):
     """Sample a batch as KSampler does, with its progress and previews: (N, C, H, W) in model space, on the CPU.
 
     Args:
         size: (N, height, width) in latent pixels.
+        keep: None, or (latents (N, C, H, W) in model space, mask (N, 1, H, W)): drawn only where the mask is 1.
     """
     count, height, width = size
-    channels = model.get_model_object("latent_format").latent_channels
-    latent = comfy.sample.fix_empty_latent_channels(model, torch.zeros(count, channels, height, width))
+    latent_format = model.get_model_object("latent_format")
+    latent, mask = torch.zeros(count, latent_format.latent_channels, height, width), None
+    if keep is not None:
+        latent, mask = latent_format.process_out(keep[0]), keep[1]
+    latent = comfy.sample.fix_empty_latent_channels(model, latent)
     noise = comfy.sample.prepare_noise(latent, seed)
     callback = latent_preview.prepare_callback(model, steps)
     conds = (positive, negative, latent)
-    drawn = comfy.sample.sample(model, noise, steps, cfg, sampler, scheduler, *conds, callback=callback, seed=seed)
+    drawn = comfy.sample.sample(
+        model, noise, steps, cfg, sampler, scheduler, *conds, noise_mask=mask, callback=callback, seed=seed
+    )
     return to_model_space(model, drawn)
 
 
-def score(model, preferred, rejected, z):
-    """The checkpoint's own preference between two wordings on clean latents: (B,), positive is preferred.
+def redraw_mask(model, preferred, rejected, z):
+    """Where the checkpoint's two wordings differ on clean latents: (B, 1, H, W); see `distillation.edit_mask`.
 
     Both wordings are one guided evaluation whose two predictions are caught before they are combined.
     """
-    judge, caught, parts = model.clone(), {}, []
+    judge, caught, masks = model.clone(), {}, []
 
     def catch(args):
         caught["pair"] = args["cond_denoised"], args["uncond_denoised"]
@@ -66,14 +72,21 @@ def score(model, preferred, rejected, z):
             denoise(noisy, sigma, **extra_args)
             return caught["pair"]
 
-        parts.append(likelihood_ratio(z.to(x), denoisers, noise_levels(*SCORED)))
+        masks.append(edit_mask(z.to(x), denoisers))
         return x
 
     guider = comfy.samplers.CFGGuider(judge)
     guider.set_conds(preferred, rejected)
     nothing = torch.zeros_like(z)
     guider.sample(nothing, nothing, comfy.samplers.KSAMPLER(evaluate), torch.tensor([0.5, 0.0]), disable_pbar=True)
-    return parts[0].sum(0).cpu()
+    return masks[0].cpu()
+
+
+def recorded(model, counterparts, seed):
+    """A `Recorder`, and a clone of the model whose runs it leads to the counterparts."""
+    recorder, clone = Recorder(counterparts, ONSET, torch.Generator().manual_seed(seed)), model.clone()
+    hook(clone, lambda guider: recorder)
+    return recorder, clone
 
 
 def to_model_space(model, latents):
@@ -100,6 +113,7 @@ def describe(model):
         "fingerprint": fingerprint(model),
         "sigma_min": low,
         "sigma_max": high,
+        "onset": ONSET,
     }
     return type(model.get_model_object("latent_format")).__name__, base
 

@@ -14,10 +14,10 @@ from tqdm.auto import tqdm
 
 from .. import weights
 from ..card import card
-from ..corrector import Correction, likelihood_ratio, noise_levels
-from ..distillation import SCORED, Recorder, full_strength
+from ..corrector import Correction
+from ..distillation import ONSET, Recorder, edit_mask
 from ..files import replacing
-from ..pairs import TEACHER, Pairs, Writer
+from ..pairs import RECORDS, Pairs, Writer
 from ..recipe import train
 from . import measure, model, portraits
 
@@ -26,6 +26,7 @@ GROUP = "green"
 NEUTRAL = "a portrait of a person in a green shirt"
 PREFERRED, REJECTED = f"{NEUTRAL}, bare-headed", f"{NEUTRAL}, wearing a hat"
 STEPS = (12, 30)  # a recorded trajectory's number of steps, drawn at random
+PASSES = 2  # trajectories recorded per image, with other numbers of steps and other shares
 
 
 def teacher_of(bed, count):
@@ -39,28 +40,26 @@ def teacher_of(bed, count):
 
 
 def record(bed, folder, batches, batch, seed):
-    """Teacher differences along neutral trajectories as a set of pairs, with what calibrates strength 1."""
+    """Corrections that lead neutral images to their counterparts, as a set of pairs."""
     base = {"name": "RS testbed model", "fingerprint": weights.fingerprint(bed.networks["unet"].parameters())}
     source = {
         "marked_by": "the authors of RS-Corrector, by the two wordings below; nobody sorted any image",
         "contest": "open an issue in the RS-Corrector repository, or make your own file with other words",
-        "source": "the checkpoint's own difference between the two wordings, along its neutral trajectories",
+        "source": "the checkpoint's own images for the neutral wording, redrawn where the two wordings differ",
     }
-    writer = Writer(folder, Pairs(TEACHER, "SD15", base, source))
+    writer = Writer(folder, Pairs(RECORDS, "SD15", base | {"onset": ONSET}, source))
     generator = torch.Generator().manual_seed(seed)
     denoisers = teacher_of(bed, batch)
-    facts = {"neutral": NEUTRAL, "preferred": PREFERRED, "rejected": REJECTED, "trajectories": []}
-    asked = bed.sample([PREFERRED] * batch, seed << 20)
-    target = likelihood_ratio(asked, denoisers, noise_levels(*SCORED)).sum(0).mean().item()
     for index in tqdm(range(batches), desc="record"):
-        recorder = Recorder(lambda x, sigma: torch.sub(*denoisers(x, sigma)), generator)
-        steps = int(torch.randint(STEPS[0], STEPS[1] + 1, (), generator=generator))
-        drawn = bed.sample([NEUTRAL] * batch, seed=(seed << 20) + 1 + index, steps=steps, correct=recorder)
-        scores = likelihood_ratio(drawn, denoisers, noise_levels(*SCORED)).sum(0)
-        facts["trajectories"] += zip(recorder.strength.tolist(), scores.tolist())
-        strengths, scores = torch.tensor(facts["trajectories"]).T
-        facts["full_strength"] = full_strength(strengths, scores, target)
-        writer.append(GROUP, dict(facts), **recorder.records())
+        own = (seed << 20) + 2 * index
+        drawn = bed.sample([NEUTRAL] * batch, own)
+        counterparts = bed.sample([PREFERRED] * batch, own + 1, keep=(drawn, edit_mask(drawn, denoisers, own)))
+        for _ in range(PASSES):
+            recorder = Recorder(counterparts, ONSET, generator)
+            steps = int(torch.randint(STEPS[0], STEPS[1] + 1, (), generator=generator))
+            bed.sample([NEUTRAL] * batch, own, steps, correct=recorder)
+            facts = {"neutral": NEUTRAL, "preferred": PREFERRED, "rejected": REJECTED}
+            writer.append(GROUP, facts, **recorder.records())
     return writer.pairs
 
 
@@ -105,7 +104,7 @@ def main(argv=None):
     weights.save(corrector, args.out)
     with replacing(args.out.with_suffix(".md")) as temporary:
         temporary.write_text(card(corrector.config, args.out.name))
-    print(f"recorded in {recorded:.0f} s, trained in {trained:.0f} s, gain {corrector.config.gains[0]:.2f}")
+    print(f"recorded in {recorded:.0f} s, trained in {trained:.0f} s")
     print(f"wrote {args.out} ({args.out.stat().st_size / 1e6:.2f} MB)")
     print(card(corrector.config, args.out.name))
 

@@ -154,13 +154,15 @@ class Testbed:
         return uncond + cfg * (cond - uncond)
 
     @torch.inference_mode()
-    def sample(self, captions, seed, steps=20, cfg=3.0, correct=None, size=8):
+    def sample(self, captions, seed, steps=20, cfg=3.0, correct=None, keep=None, size=8):
         """Euler sampling on the host's `normal` schedule.
 
         Args:
             captions: one per image.
             seed: of the batch's noise, drawn as ComfyUI draws it.
             correct: None, or a function (x, sigma, denoised) -> denoised.
+            keep: None, or (latents (N, 4, size, size), mask (N, 1, size, size)): only where the mask is 1 is
+                anything drawn, as with the host's noise mask.
 
         Returns:
             (N, 4, size, size) clean latents in model space.
@@ -168,13 +170,16 @@ class Testbed:
         positive = self.encode_text(captions)
         negative = self.encode_text([""]).expand_as(positive)
         ladder = schedule(self.table, steps)
-        x = torch.randn(len(captions), 4, size, size, generator=torch.Generator().manual_seed(seed))
-        x = x * (1 + ladder[0] ** 2).sqrt()
+        noise = torch.randn(len(captions), 4, size, size, generator=torch.Generator().manual_seed(seed))
+        latents, mask = keep or (torch.zeros_like(noise), torch.ones(1))
+        x = noise * (1 + ladder[0] ** 2).sqrt()
         for sigma, following in zip(ladder, ladder[1:]):
             level = sigma.expand(len(x))
+            x = mask * x + (1 - mask) * (latents + sigma * noise)
             denoised = self.guided(x, level, positive, negative, cfg)
             if correct is not None:
                 denoised = correct(x, level, denoised)
+            denoised = mask * denoised + (1 - mask) * latents
             x = x + (x - denoised) / sigma * (following - sigma)
         return x
 

@@ -14,7 +14,7 @@ def wordings(host):
 
 @pytest.fixture
 def record(host, bed, wordings):
-    def record(node="RSCorrectorPairsFromTeacher", **changes):
+    def record(node="RSCorrectorPairsFromWords", **changes):
         inputs = dict(
             model=bed.model, neutral=host.encode(WORDS), negative=host.encode(""), group="green", name="recorded"
         )
@@ -55,8 +55,7 @@ def test_the_teacher_evaluates_nothing_outside_its_window_and_is_off_at_zero(hos
 
 def test_words_become_pairs_a_corrector_a_file_and_a_corrected_picture(host, bed, record, sample, monkeypatch):
     pairs = record(name="whole_way")
-    assert pairs.kind == "teacher" and pairs.groups == ("green",) and len(pairs) == 16 * SETTINGS["steps"]
-    assert 0 <= pairs.source["green"]["full_strength"] <= 4
+    assert pairs.kind == "records" and pairs.groups == ("green",) and len(pairs) == 16 * SETTINGS["steps"]
     corrector, picture, report = train(host, pairs)
     assert picture.shape == (1, 320, 512, 3) and "kind delta" in report
     path = host.nodes["RSCorrectorSave"].execute(corrector, "tests/whole_way").args[0]

@@ -1,0 +1,53 @@
+"""RS Pairs from Words: what the checkpoint would have drawn instead. The default way to make a corrector."""
+
+from comfy_api.latest import io
+
+from ..rs_corrector.pairs import RECORDS, Pairs, Writer
+from . import host
+from .sampling_inputs import merge, output, sampling, where, wordings
+
+
+class RSCorrectorPairsFromWords(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return host.schema(
+            node_id="RSCorrectorPairsFromWords",
+            display_name="RS Pairs from Words",
+            category="RS-Corrector/make",
+            description=(
+                "Lets your checkpoint draw the neutral prompt, redraws each image under the preferred wording only "
+                "where the two wordings differ, and records the corrections that lead from one to the other. No data "
+                "set is needed. Each image is drawn three times; a run that is cut off goes on where it stopped."
+            ),
+            search_aliases=["rs corrector", "record", "distill", "words", "make corrector"],
+            inputs=[
+                io.Model.Input("model", tooltip="Connect the checkpoint that the corrector is for."),
+                io.Conditioning.Input("neutral", tooltip="Describe the group and nothing else."),
+                *wordings(),
+                io.Conditioning.Input("negative", tooltip="Use the negative prompt you usually sample with."),
+                *where(),
+                *sampling(),
+                merge(),
+            ],
+            outputs=[output()],
+        )
+
+    @classmethod
+    def execute(cls, model, neutral, preferred, rejected, negative, group, name, count, batch_size, width, height,
+                steps, cfg, sampler_name, scheduler, seed, merge_with=None):  # fmt: skip
+        group = group.strip()
+        settings = (steps, cfg, sampler_name, scheduler)
+        begun = host.digest((neutral, preferred, rejected, negative), width, height, seed, *settings)
+        writer = Writer(host.pairs_folder(name), Pairs(RECORDS, *host.describe(model)))
+        facts = writer.resume(group, begun, {"images": 0})
+        while (done := facts["images"]) < count:
+            size = host.latent_size(model, min(batch_size, count - done), height, width)
+            own = seed + 2 * done
+            drawn = host.draw(model, neutral, negative, size, own, *settings)
+            keep = drawn, host.redraw_mask(model, preferred, rejected, drawn)
+            counterparts = host.draw(model, preferred, negative, size, own + 1, *settings, keep=keep)
+            recorder, led = host.recorded(model, counterparts, own)
+            host.draw(led, neutral, negative, size, own, *settings)
+            facts["images"] += size[0]
+            writer.append(group, dict(facts), **recorder.records())
+        return io.NodeOutput(writer.pairs if merge_with is None else merge_with.merge(writer.pairs))
