@@ -126,10 +126,12 @@ class Server:
         request = urllib.request.Request(f"{self.url}/prompt", body, {"Content-Type": "application/json"})
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
-                prompt = json.load(answer)["prompt_id"]
+                queued = json.load(answer)
         except urllib.error.HTTPError as error:
             raise HostError(f"expected a workflow that ComfyUI accepts, got: {error.read().decode()}") from error
-        shown = self._follow(prompt, progress or (lambda *step: None))
+        if queued["node_errors"]:  # the host still runs what does not depend on the refused nodes
+            raise HostError(f"expected a workflow that ComfyUI accepts, got: {json.dumps(queued['node_errors'])}")
+        shown = self._follow(queued["prompt_id"], progress or (lambda *step: None))
         return {
             node: [self.get("/view", **{k: i[k] for k in ("filename", "subfolder", "type")}) for i in images]
             for node, images in shown.items()

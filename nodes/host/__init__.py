@@ -12,6 +12,8 @@ from .sampling import (
     digest,
     draw,
     latent_size,
+    recorded,
+    redraw_mask,
     samplers,
     schedulers,
     to_model_space,
