@@ -51,9 +51,9 @@ def testbed():
         "",
         *rows,
         "",
-        f"A caption that states an attribute is obeyed in at least {percent(obeyed)} of images. Generated images are "
+        f"A caption that states an attribute is obeyed in {percent(obeyed)} of images or more. Generated images are "
         f"{residual:.2f} times as far from the nearest drawable one as the autoencoder's own reconstructions are. The "
-        f"readers read at least {percent(min(r['read_back'].values()))} of every attribute off reconstructions.",
+        f"readers read {percent(min(r['read_back'].values()))} or more of every attribute off reconstructions.",
     ]
 
 

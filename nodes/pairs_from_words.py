@@ -2,6 +2,7 @@
 
 from comfy_api.latest import io
 
+from ..rs_corrector.distillation import SETTLE_SIGMA
 from ..rs_corrector.pairs import RECORDS, Pairs, Writer
 from . import host
 from .sampling_inputs import merge, output, sampling, where, wordings
@@ -17,7 +18,7 @@ class RSCorrectorPairsFromWords(io.ComfyNode):
             description=(
                 "Lets your checkpoint draw the neutral prompt, redraws each image under the preferred wording only "
                 "where the two wordings differ, and records the corrections that lead from one to the other. No data "
-                "set is needed. Each image is drawn three times; a run that is cut off goes on where it stopped."
+                "set is needed. Each image is drawn about three times; a run that is cut off goes on where it stopped."
             ),
             search_aliases=["rs corrector", "record", "distill", "words", "make corrector"],
             inputs=[
@@ -44,8 +45,10 @@ class RSCorrectorPairsFromWords(io.ComfyNode):
             size = host.latent_size(model, min(batch_size, count - done), height, width)
             own = seed + 2 * done
             drawn = host.draw(model, neutral, negative, size, own, *settings)
-            keep = drawn, host.redraw_mask(model, preferred, rejected, drawn)
-            counterparts = host.draw(model, preferred, negative, size, own + 1, *settings, keep=keep)
+            mask = host.redraw_mask(model, preferred, rejected, drawn)
+            asked = (model, preferred, negative, size, own + 1, *settings)
+            redrawn = host.draw(*asked, latents=drawn, mask=mask)
+            counterparts = host.draw(*asked, latents=redrawn, below=SETTLE_SIGMA)
             recorder, led = host.recorded(model, counterparts, own)
             host.draw(led, neutral, negative, size, own, *settings)
             facts["images"] += size[0]

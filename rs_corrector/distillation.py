@@ -1,10 +1,11 @@
 """A corrector from words alone: what a checkpoint would have drawn instead, recorded and distilled.
 
 The difference of two wordings, D(x, c+) - D(x, c-), says *where* an image shows the rejected depiction (DiffEdit,
-Couairon et al. 2022). Redrawing only there under the preferred wording gives every image a counterpart z+ that is
-the same picture otherwise. Along the model's own trajectory for that image the correction that leads to it is
-``z+ - D(x, sigma)``; it is recorded at the very states that a corrected run visits, and a small network learns
-its mean given (x, sigma): one kind of file, `delta`. Strength 1 is the full correction by construction.
+Couairon et al. 2022). Redrawing only there under the preferred wording, and the whole once more at low noise so
+that no seam is left, gives every image a counterpart z+ that is the same picture otherwise. Along the model's own
+trajectory for that image the correction that leads to it is ``z+ - D(x, sigma)``; it is recorded at the very
+states that a corrected run visits, and a small network learns its mean given (x, sigma): one kind of file,
+`delta`. Strength 1 is the full correction by construction.
 """
 
 import torch
@@ -15,6 +16,8 @@ from .training import fit
 
 #: Where noise is as strong as latents of unit variance: w(sigma) is then EDM's c_skip.
 ONSET = 1.0
+#: Noise level below which a counterpart is drawn once more as a whole, so that the seams of the mask settle.
+SETTLE_SIGMA = 0.8
 MASK_SIGMA, MASK_DRAWS, MASK_SHARE = 4.0, 6, 0.3
 
 

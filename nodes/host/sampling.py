@@ -26,24 +26,41 @@ def schedulers():
     return comfy.samplers.KSampler.SCHEDULERS
 
 
-def draw(model, positive, negative, size, seed, steps, cfg, sampler, scheduler, keep=None):
+def draw(model, positive, negative, size, seed, steps, cfg, sampler, scheduler, latents=None, mask=None, below=None):
     """Sample a batch as KSampler does, with its progress and previews: (N, C, H, W) in model space, on the CPU.
 
     Args:
         size: (N, height, width) in latent pixels.
-        keep: None, or (latents (N, C, H, W) in model space, mask (N, 1, H, W)): drawn only where the mask is 1.
+        latents: (N, C, H, W) in model space to start from; None is empty.
+        mask: (N, 1, H, W), drawn only where it is 1; None is everywhere.
+        below: start at this noise level (VE) and not at the highest.
     """
     count, height, width = size
     latent_format = model.get_model_object("latent_format")
-    latent, mask = torch.zeros(count, latent_format.latent_channels, height, width), None
-    if keep is not None:
-        latent, mask = latent_format.process_out(keep[0]), keep[1]
+    latent = torch.zeros(count, latent_format.latent_channels, height, width)
+    if latents is not None:
+        latent = latent_format.process_out(latents)
+    sigmas = None
+    if below is not None:
+        sampling = model.get_model_object("model_sampling")
+        sigmas = comfy.samplers.calculate_sigmas(sampling, scheduler, steps)
+        sigmas = sigmas[sigmas <= own_level(sampling, below)]
     latent = comfy.sample.fix_empty_latent_channels(model, latent)
     noise = comfy.sample.prepare_noise(latent, seed)
     callback = latent_preview.prepare_callback(model, steps)
     conds = (positive, negative, latent)
     drawn = comfy.sample.sample(
-        model, noise, steps, cfg, sampler, scheduler, *conds, noise_mask=mask, callback=callback, seed=seed
+        model,
+        noise,
+        steps,
+        cfg,
+        sampler,
+        scheduler,
+        *conds,
+        noise_mask=mask,
+        sigmas=sigmas,
+        callback=callback,
+        seed=seed,
     )
     return to_model_space(model, drawn)
 
@@ -61,15 +78,12 @@ def redraw_mask(model, preferred, rejected, z):
 
     judge.set_model_sampler_cfg_function(catch, disable_cfg1_optimization=True)
     sampling = judge.get_model_object("model_sampling")
-    flow = isinstance(sampling, comfy.model_sampling.CONST)
 
     def evaluate(denoise, x, sigmas, extra_args, callback, disable):
         def denoisers(noisy, sigma):
             comfy.model_management.throw_exception_if_processing_interrupted()
-            if flow:
-                sigma = sigma / (noise_scale(sampling) + sigma)
-                noisy = noisy * expand(1 - sigma)
-            denoise(noisy, sigma, **extra_args)
+            own = own_level(sampling, sigma)
+            denoise(noisy * expand(1 - own) if own is not sigma else noisy, own, **extra_args)
             return caught["pair"]
 
         masks.append(edit_mask(z.to(x), denoisers))
@@ -80,6 +94,13 @@ def redraw_mask(model, preferred, rejected, z):
     nothing = torch.zeros_like(z)
     guider.sample(nothing, nothing, comfy.samplers.KSAMPLER(evaluate), torch.tensor([0.5, 0.0]), disable_pbar=True)
     return masks[0].cpu()
+
+
+def own_level(sampling, sigma):
+    """A noise level (VE) as the model itself counts it: the same, or s = sigma / (scale + sigma) for flow matching."""
+    if isinstance(sampling, comfy.model_sampling.CONST):
+        return sigma / (noise_scale(sampling) + sigma)
+    return sigma
 
 
 def recorded(model, counterparts, seed):

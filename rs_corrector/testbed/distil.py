@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from .. import weights
 from ..card import card
 from ..corrector import Correction
-from ..distillation import ONSET, Recorder, edit_mask
+from ..distillation import ONSET, SETTLE_SIGMA, Recorder, edit_mask
 from ..files import replacing
 from ..pairs import RECORDS, Pairs, Writer
 from ..recipe import train
@@ -53,7 +53,9 @@ def record(bed, folder, batches, batch, seed):
     for index in tqdm(range(batches), desc="record"):
         own = (seed << 20) + 2 * index
         drawn = bed.sample([NEUTRAL] * batch, own)
-        counterparts = bed.sample([PREFERRED] * batch, own + 1, keep=(drawn, edit_mask(drawn, denoisers, own)))
+        mask = edit_mask(drawn, denoisers, own)
+        redrawn = bed.sample([PREFERRED] * batch, own + 1, latents=drawn, mask=mask)
+        counterparts = bed.sample([PREFERRED] * batch, own + 1, latents=redrawn, below=SETTLE_SIGMA)
         for _ in range(PASSES):
             recorder = Recorder(counterparts, ONSET, generator)
             steps = int(torch.randint(STEPS[0], STEPS[1] + 1, (), generator=generator))

@@ -154,15 +154,16 @@ class Testbed:
         return uncond + cfg * (cond - uncond)
 
     @torch.inference_mode()
-    def sample(self, captions, seed, steps=20, cfg=3.0, correct=None, keep=None, size=8):
+    def sample(self, captions, seed, steps=20, cfg=3.0, correct=None, latents=None, mask=None, below=None, size=8):
         """Euler sampling on the host's `normal` schedule.
 
         Args:
             captions: one per image.
             seed: of the batch's noise, drawn as ComfyUI draws it.
             correct: None, or a function (x, sigma, denoised) -> denoised.
-            keep: None, or (latents (N, 4, size, size), mask (N, 1, size, size)): only where the mask is 1 is
-                anything drawn, as with the host's noise mask.
+            latents: (N, 4, size, size) to start from; None is empty.
+            mask: (N, 1, size, size), drawn only where it is 1, as with the host's noise mask; None is everywhere.
+            below: start at this noise level and not at the highest.
 
         Returns:
             (N, 4, size, size) clean latents in model space.
@@ -171,8 +172,13 @@ class Testbed:
         negative = self.encode_text([""]).expand_as(positive)
         ladder = schedule(self.table, steps)
         noise = torch.randn(len(captions), 4, size, size, generator=torch.Generator().manual_seed(seed))
-        latents, mask = keep or (torch.zeros_like(noise), torch.ones(1))
-        x = noise * (1 + ladder[0] ** 2).sqrt()
+        latents = torch.zeros_like(noise) if latents is None else latents
+        mask = torch.ones(1) if mask is None else mask
+        if below is None:
+            x = noise * (1 + ladder[0] ** 2).sqrt()
+        else:
+            ladder = ladder[ladder <= below]
+            x = latents + ladder[0] * noise
         for sigma, following in zip(ladder, ladder[1:]):
             level = sigma.expand(len(x))
             x = mask * x + (1 - mask) * (latents + sigma * noise)

@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 
-from rs_corrector import comfyui, demo
+from rs_corrector import comfyui, demo, weights
 from rs_corrector.testbed import measure, readers
 
 WORKFLOW = json.loads(demo.WORKFLOW.read_text())
@@ -40,6 +40,16 @@ def test_the_api_workflow_corrects_the_planted_stereotype(server):
 def test_the_example_workflow_is_listed_as_a_template(server):
     templates = json.loads(server.get("/workflow_templates"))
     assert "before_after" in templates["rs-corrector"]
+
+
+def test_a_corrector_is_made_and_used_in_one_graph(server):
+    workflow = json.loads((demo.WORKFLOW.parent / "make_a_corrector_testbed.json").read_text())
+    workflow["6"]["inputs"] |= dict(count=16, batch_size=8, steps=6)
+    workflow["7"]["inputs"] |= dict(steps=20, width=16)
+    pictures = server.run(workflow)
+    assert len(pictures["13"]) == 16 and len(pictures["14"]) == 1
+    saved = server.base / "models" / "rs_correctors" / "my_testbed_corrector.safetensors"
+    assert weights.read_header(saved).groups == ("green",) and saved.with_suffix(".md").is_file()
 
 
 @pytest.mark.parametrize(
