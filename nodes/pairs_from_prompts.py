@@ -6,7 +6,7 @@ from comfy_api.latest import io
 from ..rs_corrector.corrector import PREFERRED, REJECTED, UNMARKED
 from ..rs_corrector.pairs import SIDES, Pairs, Writer
 from . import host
-from .sampling_inputs import merge, output, sampling, where, wordings
+from .sampling_inputs import drawing, output
 
 
 class RSCorrectorPairsFromPrompts(io.ComfyNode):
@@ -21,15 +21,7 @@ class RSCorrectorPairsFromPrompts(io.ComfyNode):
                 "The corrector made of them can also score latents. 'RS Pairs from Words' keeps more of the picture."
             ),
             search_aliases=["rs corrector", "preference pairs", "make corrector"],
-            inputs=[
-                io.Model.Input("model", tooltip="Connect the checkpoint that the corrector is for."),
-                io.Conditioning.Input("neutral", tooltip="Describe the group and nothing else."),
-                *wordings(),
-                io.Conditioning.Input("negative", tooltip="Use the negative prompt you usually sample with."),
-                *where(),
-                *sampling(),
-                merge(),
-            ],
+            inputs=drawing(),
             outputs=[output()],
         )
 

@@ -5,7 +5,7 @@ from comfy_api.latest import io
 from ..rs_corrector.distillation import SETTLE_SIGMA
 from ..rs_corrector.pairs import RECORDS, Pairs, Writer
 from . import host
-from .sampling_inputs import merge, output, sampling, where, wordings
+from .sampling_inputs import drawing, output
 
 
 class RSCorrectorPairsFromWords(io.ComfyNode):
@@ -21,15 +21,7 @@ class RSCorrectorPairsFromWords(io.ComfyNode):
                 "set is needed. Each image is drawn about three times; a run that is cut off goes on where it stopped."
             ),
             search_aliases=["rs corrector", "record", "distill", "words", "make corrector"],
-            inputs=[
-                io.Model.Input("model", tooltip="Connect the checkpoint that the corrector is for."),
-                io.Conditioning.Input("neutral", tooltip="Describe the group and nothing else."),
-                *wordings(),
-                io.Conditioning.Input("negative", tooltip="Use the negative prompt you usually sample with."),
-                *where(),
-                *sampling(),
-                merge(),
-            ],
+            inputs=drawing(),
             outputs=[output()],
         )
 

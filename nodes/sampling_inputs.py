@@ -50,3 +50,16 @@ def merge():
 
 def output():
     return RSPairs.Output(display_name="pairs", tooltip="Connect to Train RS Corrector.")
+
+
+def drawing():
+    """All inputs of a node that draws pairs under three wordings."""
+    return [
+        io.Model.Input("model", tooltip="Connect the checkpoint that the corrector is for."),
+        io.Conditioning.Input("neutral", tooltip="Describe the group and nothing else."),
+        *wordings(),
+        io.Conditioning.Input("negative", tooltip="Use the negative prompt you usually sample with."),
+        *where(),
+        *sampling(),
+        merge(),
+    ]
