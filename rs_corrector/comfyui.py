@@ -84,7 +84,7 @@ class Server:
                 break
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise HostError(
-                    f"expected ComfyUI at {self.host} to start, got this:\n{self.log()[-2000:]}\n"
+                    f"expected ComfyUI at {self.host} to start, got: {self.last_words()}; "
                     f"install its requirements into {self.python}, or use the embedded path"
                 )
             time.sleep(0.2)
@@ -102,6 +102,10 @@ class Server:
     def log(self):
         """Everything the server printed so far."""
         return self.log_path.read_text(errors="replace")
+
+    def last_words(self):
+        """The last line that is not empty."""
+        return next((line for line in reversed(self.log().splitlines()) if line.strip()), "nothing")
 
     def get(self, path, **query):
         """GET -> bytes."""
@@ -143,9 +147,7 @@ class Server:
             try:
                 message = self.socket.recv()
             except (websocket.WebSocketException, OSError) as error:
-                raise HostError(
-                    f"expected ComfyUI to go on, got {error!r} and this log:\n{self.log()[-2000:]}"
-                ) from error
+                raise HostError(f"expected ComfyUI to go on, got {error!r} after: {self.last_words()}") from error
             if isinstance(message, bytes):  # previews
                 continue
             message = json.loads(message)

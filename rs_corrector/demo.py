@@ -88,7 +88,7 @@ def run(host, count, out):
         except comfyui.HostError as error:
             if host == "comfyui":
                 raise
-            print(f"ComfyUI at {checkout} did not run, so the embedded path is used instead: {error}")
+            print(f"The embedded path is used instead of ComfyUI: {error}")
     if used == "embedded":
         before, after = embedded(count)
     report = {"host": used, "images": count, **measure.report(ATTRIBUTE, before, after)}
