@@ -15,7 +15,7 @@ def percent(value):
 
 
 def rate(interval):
-    return f"{percent(interval['value'])} ({interval['low']:.1%}–{interval['high']:.1%})".replace("%)", " %)")
+    return f"{percent(interval['value'])} ({100 * interval['low']:.1f}–{percent(interval['high'])})"
 
 
 def main_job():
@@ -51,9 +51,9 @@ def testbed():
         "",
         *rows,
         "",
-        f"A caption that states an attribute is obeyed in {percent(obeyed)} of images or more. Generated images are "
-        f"{residual:.2f} times as far from the nearest drawable one as the autoencoder's own reconstructions are. The "
-        f"readers read {percent(min(r['read_back'].values()))} or more of every attribute off reconstructions.",
+        f"The least obeyed caption that states an attribute is obeyed in {percent(obeyed)} of images. Generated images "
+        f"are {residual:.2f} times as far from the nearest drawable one as the autoencoder's own reconstructions are. "
+        f"The attribute that is hardest to read is read right in {percent(min(r['read_back'].values()))} of those.",
     ]
 
 
