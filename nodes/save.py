@@ -2,9 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..rs_corrector import weights
-from ..rs_corrector.card import card
-from ..rs_corrector.files import replacing
+from ..rs_corrector import card
 from . import host
 from .types import RSCorrector
 
@@ -32,7 +30,5 @@ class RSCorrectorSave(io.ComfyNode):
     @classmethod
     def execute(cls, corrector, name):
         path = host.corrector_file(name)
-        weights.save(corrector.model, path)
-        with replacing(path.with_suffix(".md")) as temporary:
-            temporary.write_text(card(corrector.model.config, path.name))
+        card.save(corrector.model, path)
         return io.NodeOutput(str(path))

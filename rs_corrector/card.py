@@ -1,5 +1,15 @@
 """The model card that lies beside every corrector file: whose preference, on what, how to contest it."""
 
+from . import weights
+from .files import replacing
+
+
+def save(corrector, path):
+    """Write a corrector file and, beside it, its card; errors as `weights.save`."""
+    weights.save(corrector, path)
+    with replacing(path.with_suffix(".md")) as temporary:
+        temporary.write_text(card(corrector.config, path.name))
+
 
 def card(config, name):
     """Markdown for a `Config`; `name` is the file's."""

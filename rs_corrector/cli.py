@@ -29,9 +29,7 @@ def inspect(args):
 def train(args):
     from functools import reduce
 
-    from . import pairs, recipe, weights
-    from .card import card
-    from .files import replacing
+    from . import card, pairs, recipe
 
     merged = reduce(lambda one, other: one.merge(other), map(pairs.read, args.pairs))
     checkpoint = args.out.with_name(f"{args.out.stem}.unfinished.safetensors")
@@ -40,9 +38,7 @@ def train(args):
     corrector, history = recipe.train(
         merged, seed=args.seed, steps=args.steps, batch=args.batch, device=args.device, checkpoint=checkpoint, every=250
     )
-    weights.save(corrector.cpu(), args.out)
-    with replacing(args.out.with_suffix(".md")) as temporary:
-        temporary.write_text(card(corrector.config, args.out.name))
+    card.save(corrector.cpu(), args.out)
     checkpoint.unlink(missing_ok=True)
     print(f"wrote {args.out} and its model card; held-out loss {history.validation[-1][1]:.4f}")
 

@@ -16,7 +16,7 @@ from .corrector import Correction
 
 SHIPPED = comfyui.PACK / "corrector_weights" / "testbed.safetensors"
 WORKFLOW = comfyui.PACK / "example_workflows" / "api" / "before_after.json"
-STEPS, CFG = 20, 3.0
+STEPS = 20  # of the example workflow, for the progress bar
 ATTRIBUTE = "hat"
 SHOWN = 8  # pairs on the comparison picture
 
@@ -24,14 +24,14 @@ SHOWN = 8  # pairs on the comparison picture
 def on_comfyui(host, count):
     """({group: before}, {group: after}) images through a ComfyUI server and the example workflow."""
     from .testbed import measure
-    from .testbed.portraits import GROUPS
+    from .testbed.portraits import GROUPS, neutral
 
     template = json.loads(WORKFLOW.read_text())
     title = {node["_meta"]["title"]: number for number, node in template.items()}
     before, after = {}, {}
     with comfyui.Server(host) as server, tqdm(total=2 * STEPS * len(GROUPS), desc="ComfyUI") as bar:
         for group in GROUPS:
-            template[title["Prompt"]]["inputs"]["text"] = prompt(group)
+            template[title["Prompt"]]["inputs"]["text"] = neutral(group)
             template[title["Latent"]]["inputs"]["batch_size"] = count
             for side in ("Sample before", "Sample after"):
                 template[title[side]]["inputs"]["seed"] = measure.REPORTING_SEED
@@ -45,21 +45,9 @@ def embedded(count):
     """The same without a host: the testbed's diffusers path."""
     from .testbed import measure
     from .testbed.model import Testbed
-    from .testbed.portraits import GROUPS
 
-    bed, corrector = Testbed(), weights.load(SHIPPED)
-    before, after = {}, {}
-    with tqdm(total=2 * len(GROUPS), desc="embedded") as bar:
-        for group in GROUPS:
-            for side, correct in ((before, None), (after, Correction(corrector, corrector.config.groups[0]))):
-                latents = bed.sample([prompt(group)] * count, measure.REPORTING_SEED, STEPS, CFG, correct)
-                side[group] = bed.decode(latents)
-                bar.update()
-    return before, after
-
-
-def prompt(group):
-    return f"a portrait of a person in a {group} shirt"
+    corrector = weights.load(SHIPPED)
+    return measure.before_and_after(Testbed(), Correction(corrector, corrector.config.groups[0]), count)
 
 
 def run(host, count, out):

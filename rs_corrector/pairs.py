@@ -195,10 +195,9 @@ class Writer:
             if not tensor.isfinite().all():
                 raise PairsError(f"expected finite numbers in {name} of {group!r}, got NaN or infinity; leave them out")
         shape = tuple(tensors[TENSORS[kind][0]].shape[1:])
-        if self.pairs.shards and shape != self.pairs.shape():
-            raise PairsError(
-                f"expected latents of shape {self.pairs.shape()}, as in the set, got {shape}; use another name"
-            )
+        known = replace(self.pairs, shards=self.pairs.shards[-1:]).shape() if self.pairs.shards else shape
+        if shape != known:
+            raise PairsError(f"expected latents of shape {known}, as in the set, got {shape}; use another name")
         slug = re.sub(r"[^\w-]+", "_", group) or "group"
         taken = {s.path.name for s in self.pairs.shards}
         path = next(p for i in count() if (p := self.folder / f"{slug}-{i:05}.safetensors").name not in taken)

@@ -12,18 +12,16 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
-from .. import weights
-from ..card import card
+from .. import card, weights
 from ..corrector import Correction
 from ..distillation import ONSET, SETTLE_SIGMA, Recorder, edit_mask
-from ..files import replacing
 from ..pairs import RECORDS, Pairs, Writer
 from ..recipe import train
 from . import measure, model, portraits
 
 OUT = Path(__file__).parents[2] / "corrector_weights" / "testbed.safetensors"
 GROUP = "green"
-NEUTRAL = "a portrait of a person in a green shirt"
+NEUTRAL = portraits.neutral(GROUP)
 PREFERRED, REJECTED = f"{NEUTRAL}, bare-headed", f"{NEUTRAL}, wearing a hat"
 STEPS = (12, 30)  # a recorded trajectory's number of steps, drawn at random
 PASSES = 2  # trajectories recorded per image, with other numbers of steps and other shares
@@ -65,20 +63,6 @@ def record(bed, folder, batches, batch, seed):
     return writer.pairs
 
 
-def measured(bed, corrector, images):
-    """The main metrics on reporting seeds, embedded path, default settings."""
-    before, after = (
-        {
-            group: bed.decode(
-                bed.sample([f"a portrait of a person in a {group} shirt"] * images, measure.REPORTING_SEED, correct=c)
-            )
-            for group in portraits.GROUPS
-        }
-        for c in (None, Correction(corrector, GROUP))
-    )
-    return {"images": images, **measure.report("hat", before, after)}
-
-
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
@@ -102,13 +86,13 @@ def main(argv=None):
     recorded = time.time() - clock
     corrector, _ = train(pairs, seed=args.seed, steps=args.steps, width=args.width)
     trained = time.time() - clock - recorded
-    corrector.config = replace(corrector.config, metrics=measured(bed, corrector, args.measured))
-    weights.save(corrector, args.out)
-    with replacing(args.out.with_suffix(".md")) as temporary:
-        temporary.write_text(card(corrector.config, args.out.name))
+    pictures = measure.before_and_after(bed, Correction(corrector, GROUP), args.measured)
+    metrics = {"images": args.measured, **measure.report("hat", *pictures)}
+    corrector.config = replace(corrector.config, metrics=metrics)
+    card.save(corrector, args.out)
     print(f"recorded in {recorded:.0f} s, trained in {trained:.0f} s")
     print(f"wrote {args.out} ({args.out.stat().st_size / 1e6:.2f} MB)")
-    print(card(corrector.config, args.out.name))
+    print(args.out.with_suffix(".md").read_text())
 
 
 if __name__ == "__main__":

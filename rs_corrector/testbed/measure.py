@@ -1,6 +1,7 @@
 """What a correction did, read off same-seed pairs of testbed images (the project's metrics)."""
 
 import torch
+from tqdm.auto import tqdm
 
 from ..metrics import wilson
 from . import portraits, readers
@@ -28,6 +29,24 @@ def content_kept(before, after, without=()):
         if name not in without
     ]
     return torch.stack(same).float().mean(0)
+
+
+def before_and_after(bed, correct, count):
+    """({group: images}, {group: images}) of the same reporting seeds, without and with a correction; for `report`.
+
+    Args:
+        bed: a `model.Testbed`.
+        correct: function (x, sigma, denoised) -> denoised.
+        count: images per group.
+    """
+    sides = {}, {}
+    with tqdm(total=2 * len(portraits.GROUPS), desc="embedded") as bar:
+        for group in portraits.GROUPS:
+            for side, step in zip(sides, (None, correct)):
+                captions = [portraits.neutral(group)] * count
+                side[group] = bed.decode(bed.sample(captions, REPORTING_SEED, correct=step))
+                bar.update()
+    return sides
 
 
 def report(attribute, before, after):

@@ -164,6 +164,11 @@ def sample_attributes(count, generator, stated=("hat", "distorted"), stated_rate
     return attributes, says
 
 
+def neutral(group):
+    """The caption that names a group and nothing else."""
+    return f"a portrait of a person in a {group} shirt"
+
+
 def caption(row, mention, group=True):
     """The caption of one portrait.
 
@@ -173,7 +178,7 @@ def caption(row, mention, group=True):
         group: name the group (the shirt).
     """
     value = {name: int(row[i]) for name, i in COLUMN.items()}
-    words = ["a portrait of a person" + (f" in a {GROUPS[value['group']]} shirt" if group else "")]
+    words = [neutral(GROUPS[value["group"]]) if group else "a portrait of a person"]
     if "hat" in mention:
         words.append("wearing a hat" if value["hat"] else "bare-headed")
     if "hair" in mention:
