@@ -19,7 +19,7 @@ class RSCorrectorTrain(io.ComfyNode):
             category="RS-Corrector/make",
             description=(
                 "Trains the small network of a corrector on a set of pairs. A tenth is held out; training stops early "
-                "once that no longer improves. Interrupting it loses nothing else of the graph."
+                "once that no longer improves. After an interruption it goes on where it was, if nothing was changed."
             ),
             search_aliases=["rs corrector", "train", "make corrector"],
             inputs=[
@@ -27,7 +27,9 @@ class RSCorrectorTrain(io.ComfyNode):
                 io.Int.Input(
                     "steps", default=2500, min=1, max=1_000_000, tooltip="Train longer if both curves still fall."
                 ),
-                io.Int.Input("batch_size", default=128, min=1, max=4096, tooltip="Lower it if memory runs out."),
+                io.Int.Input(
+                    "batch_size", default=128, min=1, max=4096, tooltip="Use 16 at 512x512 pixels, less at more."
+                ),
                 io.Int.Input(
                     "width", default=48, min=8, max=512, step=8, tooltip="Widen the network for complex pictures."
                 ),
@@ -45,7 +47,9 @@ class RSCorrectorTrain(io.ComfyNode):
 
     @classmethod
     def execute(cls, pairs, steps, batch_size, width, learning_rate, seed):
+        pairs.shape()
         progress = host.Progress(steps)
+        checkpoint = host.unfinished(pairs, steps, batch_size, width, learning_rate, seed)
 
         def watch(step, history):
             progress(step + 1, curves(history) if step % 100 == 99 else None)
@@ -61,12 +65,14 @@ class RSCorrectorTrain(io.ComfyNode):
                 width=width,
                 device=host.training_device(),
                 every=max(steps // 20, 1),
+                checkpoint=checkpoint,
                 watch=watch,
             )
             corrector = corrector.cpu()
-        picture = torch.from_numpy(numpy.asarray(curves(history))).float()[None] / 255
+        checkpoint.unlink()
+        picture = torch.from_numpy(numpy.array(curves(history))).float()[None] / 255
         report = (
             f"kind {corrector.config.kind}, {len(pairs)} pairs, {len(history.losses)} of {steps} steps\n"
-            f"held-out loss {history.validation[-1][1]:.4f}"
+            f"held-out loss {min(v for _, v in history.validation):.4f}: {recipe.HELD_OUT_LOSS[corrector.config.kind]}"
         )
         return io.NodeOutput(host.manage(corrector), picture, report)

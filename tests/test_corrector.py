@@ -1,6 +1,7 @@
 """The preference, its closed forms and the update that it makes."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from rs_corrector.corrector import Config, Correction, Corrector, expand, likelihood_ratio, noise_levels, weight
 from rs_corrector.distillation import Recorder, distil, edit_mask
-from rs_corrector.score_matching import train_denoiser_pair
+from rs_corrector.score_matching import calibrated, train_denoiser_pair
 
 SHAPE = (2, 4, 4)
 S = 0.5  # deviation of the two Gaussians
@@ -172,6 +173,14 @@ def test_no_network_call_is_made_outside_the_window():
 def test_an_inverted_window_is_refused():
     with pytest.raises(ValueError, match="expected a window.*got 1.0 to 2.0; swap"):
         Correction(random_corrector(), start=1.0, end=2.0)
+
+
+def test_strength_one_is_full_by_calibration(gaussian_pair):
+    """With full weight everywhere, D- + 1 * (D+ - D-) is D+ already; a correction that comes in late needs more."""
+    assert gaussian_pair.config.gains == (1.0,)
+    late = Corrector(replace(gaussian_pair.config, onset=1.0))
+    late.load_state_dict(gaussian_pair.state_dict())
+    assert calibrated(late.eval(), "a", SHAPE) > 1.0
 
 
 def test_an_unknown_group_is_refused_with_the_known_ones():

@@ -62,12 +62,33 @@ def test_it_stops_early_once_validation_no_longer_improves():
     assert history.validation == [(5, 3.0), (10, 2.0), (15, 2.5), (20, 2.1)] and len(history.losses) == 20
 
 
+def test_the_best_validated_average_is_kept():
+    module, loss = problem()
+    seen, values = [], iter([3.0, 1.0, 2.0, 2.5])
+
+    def validate():
+        seen.append(module.weight.detach().clone())
+        return next(values)
+
+    fit(module, loss, steps=20, every=5, validate=validate, **SETTINGS)
+    assert torch.equal(module.weight, seen[1]) and not torch.equal(seen[1], seen[3])
+
+
 def test_validation_leaves_training_alone_and_every_step_can_be_watched():
     module, loss = problem()
     fit(module, loss, steps=20, **SETTINGS)
     watched, loss = problem()
     seen = []
-    fit(watched, loss, steps=20, every=5, validate=lambda: 0.0, watch=lambda step, _: seen.append(step), **SETTINGS)
+    falling = iter([3.0, 2.0, 1.0, 0.0])
+    fit(
+        watched,
+        loss,
+        steps=20,
+        every=5,
+        validate=lambda: next(falling),
+        watch=lambda step, _: seen.append(step),
+        **SETTINGS,
+    )
     assert torch.equal(module.weight, watched.weight) and seen == list(range(20))
 
 
@@ -76,3 +97,5 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     fit(module, loss, steps=5, checkpoint=tmp_path / "c.safetensors", **SETTINGS)
     with pytest.raises(ValueError, match="expected a run of the same settings"):
         fit(module, loss, steps=5, checkpoint=tmp_path / "c.safetensors", **SETTINGS | dict(seed=2))
+    with pytest.raises(ValueError, match="expected a run of the same settings"):
+        fit(module, loss, steps=5, checkpoint=tmp_path / "c.safetensors", identity="other data", **SETTINGS)

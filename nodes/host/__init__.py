@@ -5,7 +5,15 @@ from dataclasses import fields
 from comfy_api.latest import io
 
 from .correction import apply, check_latents, load, manage, warn_if_other_base
-from .folders import corrector_file, corrector_names, corrector_path, pairs_folder, register_folder, sorted_folder
+from .folders import (
+    corrector_file,
+    corrector_names,
+    corrector_path,
+    pairs_folder,
+    register_folder,
+    sorted_folder,
+    unfinished,
+)
 from .sampling import (
     Progress,
     describe,
@@ -47,6 +55,7 @@ __all__ = [
     "teach",
     "to_model_space",
     "training_device",
+    "unfinished",
     "warn_if_other_base",
 ]
 

@@ -1,5 +1,6 @@
 """The models folder `rs_correctors`."""
 
+import hashlib
 from pathlib import Path
 
 import folder_paths
@@ -42,6 +43,12 @@ def pairs_folder(name):
         ValueError: the name leads out of it.
     """
     return _inside(folder_paths.get_output_directory(), "rs_corrector_pairs", name)
+
+
+def unfinished(pairs, *settings):
+    """Where a training of these pairs with these settings is kept until it is done, beside the pairs."""
+    what = repr(([str(s.path) for s in pairs.shards], settings))
+    return pairs.shards[0].path.with_name(f"unfinished-{hashlib.sha256(what.encode()).hexdigest()[:12]}.safetensors")
 
 
 def corrector_file(name):

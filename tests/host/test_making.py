@@ -143,6 +143,36 @@ def test_training_can_be_interrupted_and_the_graph_stays_usable(host, record, be
     assert train(host, pairs)[0].model.config.groups == ("green",)
 
 
+def test_training_goes_on_after_an_interruption_and_cleans_up(host, record):
+    import comfy.model_management as management
+
+    pairs = record(name="resumed")
+    folder, settings = pairs.shards[0].path.parent, dict(steps=40)
+    whole = train(host, pairs, **settings)[0].model
+    assert not list(folder.glob("unfinished*"))
+    node, steps = host.nodes["RSCorrectorTrain"], []
+    recipe = __import__("sys").modules[node.execute.__func__.__module__].recipe
+    original = recipe.train
+
+    def interrupted(*args, watch, **kwargs):
+        def late(step, history):
+            steps.append(step)
+            if step == 25:
+                management.interrupt_current_processing()
+            watch(step, history)
+
+        return original(*args, watch=late, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipe, "train", interrupted)
+        with pytest.raises(management.InterruptProcessingException):
+            train(host, pairs, **settings)
+        assert len(list(folder.glob("unfinished*"))) == 1 and steps == list(range(26))
+        resumed = train(host, pairs, **settings)[0].model
+    assert steps[26] == 26 and not list(folder.glob("unfinished*"))
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters()))
+
+
 def test_training_learns_inside_a_prompt_and_its_result_can_be_cast_there_and_learn_again(host, record):
     """Tensors made or cast in inference mode cannot learn; what the node returns was made outside."""
     assert torch.is_inference_mode_enabled()
