@@ -97,7 +97,7 @@ def distil(records, config, *, batch, seed, device="cpu", held_out=None, **fitti
 
     validate = None
     if held_out is not None:
-        fixed = draw(held_out, config.groups, 512, probe, device)
+        fixed = draw(held_out, config.groups, 4 * batch, probe, device)
 
         def validate():
             with torch.no_grad():

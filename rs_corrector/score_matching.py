@@ -61,7 +61,7 @@ def train_denoiser_pair(latents, config, *, batch, seed, device="cpu", held_out=
             The plain error would stop too early, at a network that tells the sides apart less well.
             """
             generator = torch.Generator().manual_seed(seed)
-            z, label = _balanced(marked, held_out, 512, generator)
+            z, label = _balanced(marked, held_out, 4 * batch, generator)
             other = label // 3 * 3 + (REJECTED - label % 3)
             right, wrong = errors(z, [label, other], generator)
             return (right / wrong).mean().item()
@@ -69,7 +69,7 @@ def train_denoiser_pair(latents, config, *, batch, seed, device="cpu", held_out=
     history = fit(corrector, loss, seed=seed, validate=validate, **fitting)
     corrector.eval().requires_grad_(False)
     shape = latents[config.groups[0]]["latents"][torch.zeros(1, dtype=torch.int64)].shape[1:]
-    gains = [calibrated(corrector, group, shape, seed) for group in config.groups]
+    gains = [calibrated(corrector, group, shape, seed, max(4, batch // 4)) for group in config.groups]
     corrector.config = replace(config, gains=gains)
     return corrector, history
 
