@@ -73,12 +73,13 @@ def from_words():
         "| corrector | hats nobody asked for | other attributes kept | read as the group asked for |",
         "|---|---|---|---|",
         *(
-            f"| {name} | {rate(m['stereotype_rate'])} | {percent(m['content_kept'])} | {percent(m['group_retention'])} |"
+            f"| {name} | {rate(m['stereotype_rate'])} | {percent(m['content_kept'])} | "
+            f"{percent(m['group_retention'])} |"
             for name, m in rows
         ),
         "",
-        f"By counted arithmetic a step of the corrector adds 1/{1 / r['added_cost_ratio']:.0f} of what the node without "
-        "training adds on a checkpoint of Stable Diffusion 1.5's size "
+        f"By counted arithmetic a step of the corrector adds 1/{1 / r['added_cost_ratio']:.0f} of what the node "
+        "without training adds on a checkpoint of Stable Diffusion 1.5's size "
         f"(1/{1 / r['added_cost_ratio_testbed']:.0f} on the testbed, whose base model is tiny).",
     ]
 
