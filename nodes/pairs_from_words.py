@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..rs_corrector.distillation import SETTLE_SIGMA
+from ..rs_corrector.distillation import CANDIDATES, SETTLE_SIGMA, closest_elsewhere, trajectories
 from ..rs_corrector.pairs import RECORDS, Pairs, Writer
 from . import host
 from .sampling_inputs import drawing, output
@@ -18,7 +18,7 @@ class RSCorrectorPairsFromWords(io.ComfyNode):
             description=(
                 "Lets your checkpoint draw the neutral prompt, redraws each image under the preferred wording only "
                 "where the two wordings differ, and records the corrections that lead from one to the other. No data "
-                "set is needed. Each image is drawn about three times; a run that is cut off goes on where it stopped."
+                "set is needed. Each image is drawn about eight times; a run that is cut off goes on where it stopped."
             ),
             search_aliases=["rs corrector", "record", "distill", "words", "make corrector"],
             inputs=drawing(),
@@ -35,14 +35,18 @@ class RSCorrectorPairsFromWords(io.ComfyNode):
         facts = writer.resume(group, begun, {"images": 0})
         while (done := facts["images"]) < count:
             size = host.latent_size(model, min(batch_size, count - done), height, width)
-            own = seed + 2 * done
+            own = seed + (1 + CANDIDATES) * done
             drawn = host.draw(model, neutral, negative, size, own, *settings)
             mask = host.redraw_mask(model, preferred, rejected, drawn)
-            asked = (model, preferred, negative, size, own + 1, *settings)
-            redrawn = host.draw(*asked, latents=drawn, mask=mask)
-            counterparts = host.draw(*asked, latents=redrawn, below=SETTLE_SIGMA)
-            recorder, led = host.recorded(model, counterparts, own)
-            host.draw(led, neutral, negative, size, own, *settings)
+            redrawn = []
+            for again in range(own + 1, own + 1 + CANDIDATES):
+                asked = (model, preferred, negative, size, again, *settings)
+                inside = host.draw(*asked, latents=drawn, mask=mask)
+                redrawn.append(host.draw(*asked, latents=inside, below=SETTLE_SIGMA))
+            led, led_model = host.recorded(model, closest_elsewhere(redrawn, drawn, mask), own)
+            host.draw(led_model, neutral, negative, size, own, *settings)
+            spared, spared_model = host.recorded(model, None, own)
+            host.draw(spared_model, preferred, negative, size, own, *settings)
             facts["images"] += size[0]
-            writer.append(group, dict(facts), **recorder.records())
+            writer.append(group, dict(facts), **trajectories(led, spared))
         return io.NodeOutput(writer.pairs if merge_with is None else merge_with.merge(writer.pairs))

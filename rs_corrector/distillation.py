@@ -2,10 +2,11 @@
 
 The difference of two wordings, D(x, c+) - D(x, c-), says *where* an image shows the rejected depiction (DiffEdit,
 Couairon et al. 2022). Redrawing only there under the preferred wording, and the whole once more at low noise so
-that no seam is left, gives every image a counterpart z+ that is the same picture otherwise. Along the model's own
-trajectory for that image the correction that leads to it is ``z+ - D(x, sigma)``; it is recorded at the very
-states that a corrected run visits, and a small network learns its mean given (x, sigma): one kind of file,
-`delta`. Strength 1 is the full correction by construction.
+that no seam is left, gives every image a counterpart z+ that is the same picture otherwise: of a few tries, the one
+that changes least elsewhere. Along the model's own trajectory for that image the correction that leads to it is
+``z+ - D(x, sigma)``; it is recorded at the very states that a corrected run visits. Images drawn under the preferred
+wording need no correction, and that is recorded too: it is what spares everyone else. A small network learns the
+mean of both given (x, sigma): one kind of file, `delta`. Strength 1 is the full correction by construction.
 """
 
 import torch
@@ -18,7 +19,9 @@ from .training import fit
 ONSET = 1.0
 #: Noise level below which a counterpart is drawn once more as a whole, so that the seams of the mask settle.
 SETTLE_SIGMA = 0.8
-MASK_SIGMA, MASK_DRAWS, MASK_SHARE = 4.0, 6, 0.3
+MASK_SIGMA, MASK_DRAWS, MASK_SHARE = 4.0, 6, 0.35
+#: How often each image is redrawn for its counterpart.
+CANDIDATES = 4
 
 
 @torch.no_grad()
@@ -42,35 +45,52 @@ def edit_mask(z, denoisers, seed=0):
     return (energy > MASK_SHARE * energy.amax((2, 3), keepdim=True)).float()
 
 
+def closest_elsewhere(candidates, z, mask):
+    """Of several redrawn batches, per image the candidate that is closest to the original outside the mask.
+
+    Settling moves all of a picture a little. It moves the rest least where the redrawn part suits it.
+
+    Args:
+        candidates: K batches (B, C, H, W).
+        z: (B, C, H, W), the originals.
+        mask: (B, 1, H, W), 1 where they were redrawn.
+    """
+    candidates = torch.stack(candidates)
+    distance = ((candidates - z) * (1 - mask)).square().sum((2, 3, 4))
+    return candidates[distance.argmin(0), torch.arange(len(z))]
+
+
 class Recorder:
     """Leads one batch's sampling towards its counterparts, by a random share each, and keeps what that took.
 
     Args:
-        counterparts: (B, C, H, W) clean latents in model space.
+        counterparts: (B, C, H, W) clean latents in model space; None leads nowhere and keeps that nothing was needed.
         onset: as in `Config`; the recorded states are those of runs with that weight.
         generator: of the shares, one an image, uniform in 0..1.
     """
 
     def __init__(self, counterparts, onset, generator):
-        self.counterparts, self.onset = counterparts, onset
-        self.share = torch.rand(len(counterparts), generator=generator)
-        self.steps = []
+        self.counterparts, self.onset, self.generator = counterparts, onset, generator
+        self.share, self.steps = None, []
 
     def __call__(self, x, sigma, denoised, signal=1.0):
         """A step's correction, as `Correction` is."""
-        delta = self.counterparts.to(denoised) - denoised
+        if self.share is None:
+            self.share = torch.rand(len(x), generator=self.generator)
+        delta = torch.zeros_like(denoised) if self.counterparts is None else self.counterparts.to(denoised) - denoised
         kept = {"x": x, "sigma": sigma, "signal": torch.as_tensor(signal).expand(len(x)), "delta": delta}
         self.steps.append({name: value.detach().float().cpu() for name, value in kept.items()})
         return denoised + expand(self.share.to(x) * weight(sigma, signal, self.onset)) * delta
 
-    def records(self):
-        """{name: (images * steps, ...)}, every image's trajectory in one piece."""
-        stacked = {name: torch.stack([step[name] for step in self.steps], 1) for name in self.steps[0]}
-        return {name: value.flatten(0, 1) for name, value in stacked.items()}
+
+def trajectories(*recorders):
+    """What runs of one batch recorded: {name: (images * steps, ...)}, every image's trajectories in one piece."""
+    steps = [step for recorder in recorders for step in recorder.steps]
+    return {name: torch.stack([step[name] for step in steps], 1).flatten(0, 1) for name in steps[0]}
 
 
 def distil(records, config, *, batch, seed, device="cpu", held_out=None, **fitting):
-    """Regress the recorded difference; every record counts alike, by its relative error.
+    """Regress the recorded difference by relative error; where none was needed, relative to the usual one.
 
     Args:
         records: {group: {"x", "sigma", "signal", "delta"}}, tensors or anything that an index tensor indexes.
@@ -87,13 +107,15 @@ def distil(records, config, *, batch, seed, device="cpu", held_out=None, **fitti
     torch.manual_seed(seed)
     corrector = Corrector(config).to(device)
     probe = torch.Generator().manual_seed(seed)
-    floor = 1e-2 * draw(records, config.groups, 1024, probe, device)["delta"].square().mean()
-    if floor == 0:
+    usual = energy(draw(records, config.groups, 1024, probe, device)["delta"])
+    if not usual.any():
         raise ValueError("expected two wordings that differ, got no difference in any record; choose other words")
+    usual = usual[usual > 0].mean()
 
     def relative_error(rows):
         error = corrector.raw(rows["x"], rows["sigma"], rows["label"], rows["signal"]) - rows["delta"]
-        return (error.square().mean((1, 2, 3)) / (rows["delta"].square().mean((1, 2, 3)) + floor)).mean()
+        size = energy(rows["delta"])
+        return (energy(error) / torch.where(size > 0, size + 1e-2 * usual, usual)).mean()
 
     validate = None
     if held_out is not None:
@@ -111,6 +133,11 @@ def distil(records, config, *, batch, seed, device="cpu", held_out=None, **fitti
         **fitting,
     )
     return corrector.eval().requires_grad_(False), history
+
+
+def energy(latents):
+    """Mean square, (B,)."""
+    return latents.square().mean((1, 2, 3))
 
 
 def draw(records, groups, count, generator, device="cpu"):

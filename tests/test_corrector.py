@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rs_corrector.corrector import Config, Correction, Corrector, expand, likelihood_ratio, noise_levels, weight
-from rs_corrector.distillation import Recorder, distil, edit_mask
+from rs_corrector.distillation import Recorder, closest_elsewhere, distil, edit_mask, trajectories
 from rs_corrector.score_matching import calibrated, train_denoiser_pair
 
 SHAPE = (2, 4, 4)
@@ -206,8 +206,29 @@ def test_the_recorder_leads_to_the_counterparts_and_keeps_what_that_took():
     for sigma in (2.0, 1.0):
         out = recorder(denoised, torch.full((3,), sigma), denoised)
         assert torch.equal(out, expand(recorder.share).expand_as(out))
-    records = recorder.records()
-    assert records["sigma"].tolist() == [2, 1, 2, 1, 2, 1] and (records["delta"] == 1).all()
+    kept = trajectories(recorder)
+    assert kept["sigma"].tolist() == [2, 1, 2, 1, 2, 1] and (kept["delta"] == 1).all()
+
+
+def test_a_run_that_needs_nothing_is_recorded_beside_the_one_that_is_led():
+    denoised = torch.zeros(3, *SHAPE)
+    led, spared = (Recorder(goal, None, torch.Generator().manual_seed(0)) for goal in (torch.ones(3, *SHAPE), None))
+    for recorder in (led, spared):
+        out = recorder(denoised, torch.full((3,), 2.0), denoised)
+    assert torch.equal(out, denoised)
+    assert trajectories(led, spared)["delta"].flatten(1).mean(1).tolist() == [1, 0, 1, 0, 1, 0]
+
+
+def test_the_counterpart_is_the_candidate_that_changes_least_elsewhere():
+    z, mask = torch.zeros(2, *SHAPE), torch.zeros(2, 1, *SHAPE[1:])
+    mask[..., :2, :] = 1.0
+    inside, outside = 9 * mask.expand_as(z), (1 - mask).expand_as(z)
+    candidates = [
+        inside + outside * torch.tensor([[[[1.0]]], [[[2.0]]]]),
+        outside * torch.tensor([[[[2.0]]], [[[1.0]]]]),
+    ]
+    chosen = closest_elsewhere(candidates, z, mask)
+    assert torch.equal(chosen[0], candidates[0][0]) and torch.equal(chosen[1], candidates[1][1])
 
 
 def test_the_mask_is_where_two_wordings_differ():

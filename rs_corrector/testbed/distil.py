@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from .. import card, weights
 from ..corrector import Correction
-from ..distillation import ONSET, SETTLE_SIGMA, Recorder, edit_mask
+from ..distillation import CANDIDATES, ONSET, SETTLE_SIGMA, Recorder, closest_elsewhere, edit_mask, trajectories
 from ..pairs import RECORDS, Pairs, Writer
 from ..recipe import train
 from . import measure, model, portraits
@@ -24,7 +24,7 @@ GROUP = "green"
 NEUTRAL = portraits.neutral(GROUP)
 PREFERRED, REJECTED = f"{NEUTRAL}, bare-headed", f"{NEUTRAL}, wearing a hat"
 STEPS = (12, 30)  # a recorded trajectory's number of steps, drawn at random
-PASSES = 2  # trajectories recorded per image, with other numbers of steps and other shares
+PASSES = 2  # trajectories led to each counterpart, with other numbers of steps and other shares
 
 
 def teacher_of(bed, count):
@@ -49,17 +49,21 @@ def record(bed, folder, batches, batch, seed):
     generator = torch.Generator().manual_seed(seed)
     denoisers = teacher_of(bed, batch)
     for index in tqdm(range(batches), desc="record"):
-        own = (seed << 20) + 2 * index
+        own = (seed << 20) + (1 + CANDIDATES) * index
         drawn = bed.sample([NEUTRAL] * batch, own)
         mask = edit_mask(drawn, denoisers, own)
-        redrawn = bed.sample([PREFERRED] * batch, own + 1, latents=drawn, mask=mask)
-        counterparts = bed.sample([PREFERRED] * batch, own + 1, latents=redrawn, below=SETTLE_SIGMA)
-        for _ in range(PASSES):
-            recorder = Recorder(counterparts, ONSET, generator)
+        redrawn = []
+        for again in range(own + 1, own + 1 + CANDIDATES):
+            inside = bed.sample([PREFERRED] * batch, again, latents=drawn, mask=mask)
+            redrawn.append(bed.sample([PREFERRED] * batch, again, latents=inside, below=SETTLE_SIGMA))
+        counterparts = closest_elsewhere(redrawn, drawn, mask)
+        runs = []
+        for words, goal in [(NEUTRAL, counterparts)] * PASSES + [(PREFERRED, None)]:
+            runs.append(Recorder(goal, ONSET, generator))
             steps = int(torch.randint(STEPS[0], STEPS[1] + 1, (), generator=generator))
-            bed.sample([NEUTRAL] * batch, own, steps, correct=recorder)
-            facts = {"neutral": NEUTRAL, "preferred": PREFERRED, "rejected": REJECTED}
-            writer.append(GROUP, facts, **recorder.records())
+            bed.sample([words] * batch, own, steps, correct=runs[-1])
+        facts = {"neutral": NEUTRAL, "preferred": PREFERRED, "rejected": REJECTED}
+        writer.append(GROUP, facts, **trajectories(*runs))
     return writer.pairs
 
 
