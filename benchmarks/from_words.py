@@ -7,13 +7,16 @@ reporting seeds, beside the teacher node at equal effect and correctors made fro
 import argparse
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from inprocess import Host
 from torch.utils.flop_counter import FlopCounterMode
 
+from rs_corrector.corrector import Corrector
 from rs_corrector.metrics import wilson
+from rs_corrector.recipe import levels_for
 from rs_corrector.testbed import measure, portraits, readers
 
 NEUTRAL = "a portrait of a person in a green shirt"
@@ -26,7 +29,7 @@ TEACHER_STRENGTHS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=256)
-    parser.add_argument("--count", type=int, default=384, help="trajectories to record")
+    parser.add_argument("--count", type=int, default=384, help="images to record from")
     parser.add_argument("--steps", type=int, default=2500)
     parser.add_argument("--json", type=Path, required=True)
     args = parser.parse_args()
@@ -66,7 +69,7 @@ def main():
         "train_s": round(trained, 1),
         **measured(before, drawn(host, ours, args.images)),
         "teacher": {"strength": strength, **measured(before, drawn(host, teachers[strength], args.images))},
-        "added_cost_ratio": cost_ratio(corrector.model, base_gflop, 64),
+        "added_cost_ratio": cost_ratio(as_made_for_sd15(corrector.model), base_gflop, 64),
         "added_cost_ratio_testbed": cost_ratio(corrector.model, testbed_gflop(host), 8),
         "sorted": {
             str(count): measured(before, drawn(host, applied(host, from_sorted(host, count)), args.images))
@@ -120,6 +123,11 @@ def from_sorted(host, count):
         preferred=preferred, rejected=rejected,
     )  # fmt: skip
     return host.run("RSCorrectorTrain", pairs=pairs, steps=2500, **training())[0]
+
+
+def as_made_for_sd15(corrector):
+    """The network that `recipe.train` would build on 64x64 latents; its arithmetic counts, not its weights."""
+    return Corrector(replace(corrector.config, levels=levels_for((64, 64))))
 
 
 def cost_ratio(corrector, base_gflop, size):

@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..rs_corrector.distillation import CANDIDATES, SETTLE_SIGMA, closest_elsewhere, trajectories
+from ..rs_corrector.distillation import CANDIDATES, RECIPE, SETTLE_SIGMA, closest_elsewhere, trajectories
 from ..rs_corrector.pairs import RECORDS, Pairs, Writer
 from . import host
 from .sampling_inputs import drawing, output
@@ -30,7 +30,7 @@ class RSCorrectorPairsFromWords(io.ComfyNode):
                 steps, cfg, sampler_name, scheduler, seed, merge_with=None):  # fmt: skip
         group = group.strip()
         settings = (steps, cfg, sampler_name, scheduler)
-        begun = host.digest((neutral, preferred, rejected, negative), width, height, seed, *settings)
+        begun = host.digest((neutral, preferred, rejected, negative), width, height, seed, *settings, *RECIPE)
         writer = Writer(host.pairs_folder(name), Pairs(RECORDS, *host.describe(model)))
         facts = writer.resume(group, begun, {"images": 0})
         while (done := facts["images"]) < count:

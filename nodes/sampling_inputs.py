@@ -39,7 +39,12 @@ def sampling():
         io.Combo.Input("sampler_name", options=host.samplers(), default="euler", tooltip="Choose a sampler."),
         io.Combo.Input("scheduler", options=host.schedulers(), default="normal", tooltip="Choose a scheduler."),
         io.Int.Input(
-            "seed", default=0, min=0, max=2**63 - 1, control_after_generate=True, tooltip="Change it for other images."
+            "seed",
+            default=0,
+            min=0,
+            max=2**63 - 1,
+            control_after_generate=True,
+            tooltip="Keep it fixed to add to a set; for other images change the name as well.",
         ),
     ]
 

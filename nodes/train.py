@@ -69,7 +69,8 @@ class RSCorrectorTrain(io.ComfyNode):
                 watch=watch,
             )
             corrector = corrector.cpu()
-        checkpoint.unlink()
+        for old in checkpoint.parent.glob("unfinished-*.safetensors"):
+            old.unlink(missing_ok=True)
         picture = torch.from_numpy(numpy.array(curves(history))).float()[None] / 255
         report = (
             f"kind {corrector.config.kind}, {len(pairs)} pairs, {len(history.losses)} of {steps} steps\n"

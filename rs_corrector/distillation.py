@@ -6,7 +6,8 @@ that no seam is left, gives every image a counterpart z+ that is the same pictur
 that changes least elsewhere. Along the model's own trajectory for that image the correction that leads to it is
 ``z+ - D(x, sigma)``; it is recorded at the very states that a corrected run visits. Images drawn under the preferred
 wording need no correction, and that is recorded too: it is what spares everyone else. A small network learns the
-mean of both given (x, sigma): one kind of file, `delta`. Strength 1 is the full correction by construction.
+(weighted) mean of both given (x, sigma): one kind of file, `delta`. Strength 1 is the full correction wherever x
+tells that one is needed.
 """
 
 import torch
@@ -22,6 +23,8 @@ SETTLE_SIGMA = 0.8
 MASK_SIGMA, MASK_DRAWS, MASK_SHARE = 4.0, 6, 0.35
 #: How often each image is redrawn for its counterpart.
 CANDIDATES = 4
+#: What records depend on beside words and sampling: sets made otherwise are not continued.
+RECIPE = ("spared", ONSET, SETTLE_SIGMA, MASK_SIGMA, MASK_DRAWS, MASK_SHARE, CANDIDATES)
 
 
 @torch.no_grad()
@@ -107,14 +110,14 @@ def distil(records, config, *, batch, seed, device="cpu", held_out=None, **fitti
     torch.manual_seed(seed)
     corrector = Corrector(config).to(device)
     probe = torch.Generator().manual_seed(seed)
-    usual = energy(draw(records, config.groups, 1024, probe, device)["delta"])
+    usual = energy(draw(records, config.groups, 1024, probe)["delta"])
     if not usual.any():
         raise ValueError("expected two wordings that differ, got no difference in any record; choose other words")
-    usual = usual[usual > 0].mean()
+    usual = usual[usual > 0].mean().to(device)
 
     def relative_error(rows):
         error = corrector.raw(rows["x"], rows["sigma"], rows["label"], rows["signal"]) - rows["delta"]
-        size = energy(rows["delta"])
+        size = energy(rows["delta"])  # exactly 0 where a run was recorded as needing nothing
         return (energy(error) / torch.where(size > 0, size + 1e-2 * usual, usual)).mean()
 
     validate = None

@@ -60,22 +60,26 @@ def train(pairs, *, seed=0, steps=2500, batch=128, lr=2e-3, width=48, levels=Non
         sigma_max=high,
         onset=pairs.base.get("onset"),
         width=width,
-        levels=levels or max(1, min(6, min(size).bit_length() - 2)),
+        levels=levels or levels_for(size),
         base={k: pairs.base[k] for k in ("name", "fingerprint") if k in pairs.base},
         training={**pairs.source, "pairs": len(pairs), "steps": steps, "seed": seed},
         created_by=f"rs-corrector {__version__}",
     )
-    files = [[s.path.name, s.group, s.count, s.path.stat().st_mtime_ns] for s in pairs.shards]
-    fitting |= dict(steps=steps, lr=lr, identity=[batch, files])
+    fitting |= dict(steps=steps, lr=lr, identity=[batch, pairs.identity()])
     learn = distil if pairs.kind == RECORDS else train_denoiser_pair
     return learn(learned, config, batch=batch, seed=seed, device=device, held_out=held_out, **fitting)
 
 
 #: What the held-out loss of a kind says, for people who read a report.
 HELD_OUT_LOSS = {
-    "delta": "squared error relative to the correction itself; at 1 nothing is learnt",
+    "delta": "squared error relative to the correction; at 0.5 nothing is learnt, as half of the records need none",
     "denoiser_pair": "error under the marked side over that under the other; at 1 the sides are not told apart",
 }
+
+
+def levels_for(size):
+    """Resolutions of the network for latents of (H, W): halved down to 4 pixels, six at most."""
+    return max(1, min(6, min(size).bit_length() - 2))
 
 
 def _has_unmarked(rows):

@@ -69,13 +69,13 @@ def train_denoiser_pair(latents, config, *, batch, seed, device="cpu", held_out=
     history = fit(corrector, loss, seed=seed, validate=validate, **fitting)
     corrector.eval().requires_grad_(False)
     shape = latents[config.groups[0]]["latents"][torch.zeros(1, dtype=torch.int64)].shape[1:]
-    gains = [calibrated(corrector, group, shape, seed, max(4, batch // 4)) for group in config.groups]
+    gains = [calibrated(corrector, group, shape, seed, chunk=batch) for group in config.groups]
     corrector.config = replace(config, gains=gains)
     return corrector, history
 
 
 @torch.no_grad()
-def calibrated(corrector, group, shape, seed=0, images=32, steps=20):
+def calibrated(corrector, group, shape, seed=0, images=32, steps=20, chunk=32):
     """The gain at which strength 1 is the full correction, found without looking at any picture.
 
     The rejected denoiser stands in for a checkpoint that draws the stereotype. It is sampled (Euler) with the
@@ -84,23 +84,26 @@ def calibrated(corrector, group, shape, seed=0, images=32, steps=20):
     Args:
         corrector: a trained denoiser_pair with gain 1.
         shape: (C, H, W) of latents.
+        chunk: images at once.
 
     Returns:
         The first of `GAINS` that reaches the score, or else the one that comes closest.
     """
     c, index = corrector.config, corrector.group_index(group)
     device = next(corrector.parameters()).device
-    start = torch.randn(images, *shape, generator=torch.Generator().manual_seed(seed)).to(device) * c.sigma_max
+    start = torch.randn(images, *shape, generator=torch.Generator().manual_seed(seed)) * c.sigma_max
     levels = [*noise_levels(c.sigma_min, c.sigma_max, steps).flip(0).tolist(), 0.0]
 
     def score(side, gain):
-        correct = Correction(corrector, group, gain)
-        x, label = start, torch.full((images,), 3 * index + side, device=device)
-        for level, following in zip(levels, levels[1:]):
-            sigma = torch.full((images,), level, device=device)
-            denoised = correct(x, sigma, corrector.denoise(x, sigma, label))
-            x = x + (x - denoised) / level * (following - level)
-        return corrector.score(x, group).mean().item()
+        correct, scores = Correction(corrector, group, gain), []
+        for x in start.to(device).split(chunk):
+            label = torch.full((len(x),), 3 * index + side, device=device)
+            for level, following in zip(levels, levels[1:]):
+                sigma = torch.full((len(x),), level, device=device)
+                denoised = correct(x, sigma, corrector.denoise(x, sigma, label))
+                x = x + (x - denoised) / level * (following - level)
+            scores.append(corrector.score(x, group))
+        return torch.cat(scores).mean().item()
 
     aim, found = score(PREFERRED, 0.0), {}
     for gain in GAINS:

@@ -180,7 +180,8 @@ def test_strength_one_is_full_by_calibration(gaussian_pair):
     assert gaussian_pair.config.gains == (1.0,)
     late = Corrector(replace(gaussian_pair.config, onset=1.0))
     late.load_state_dict(gaussian_pair.state_dict())
-    assert calibrated(late.eval(), "a", SHAPE) > 1.0
+    gain = calibrated(late.eval(), "a", SHAPE)
+    assert gain > 1.0 and calibrated(late, "a", SHAPE, chunk=5) == gain
 
 
 def test_an_unknown_group_is_refused_with_the_known_ones():

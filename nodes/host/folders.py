@@ -47,7 +47,7 @@ def pairs_folder(name):
 
 def unfinished(pairs, *settings):
     """Where a training of these pairs with these settings is kept until it is done, beside the pairs."""
-    what = repr(([str(s.path) for s in pairs.shards], settings))
+    what = repr((pairs.identity(), settings))
     return pairs.shards[0].path.with_name(f"unfinished-{hashlib.sha256(what.encode()).hexdigest()[:12]}.safetensors")
 
 

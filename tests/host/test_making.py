@@ -1,5 +1,7 @@
 """Make a corrector inside the graph: the nodes, one after the other, on the real host."""
 
+import sys
+
 import pytest
 import torch
 
@@ -150,8 +152,8 @@ def test_training_goes_on_after_an_interruption_and_cleans_up(host, record):
     folder, settings = pairs.shards[0].path.parent, dict(steps=40)
     whole = train(host, pairs, **settings)[0].model
     assert not list(folder.glob("unfinished*"))
-    node, steps = host.nodes["RSCorrectorTrain"], []
-    recipe = __import__("sys").modules[node.execute.__func__.__module__].recipe
+    steps, node = [], host.nodes["RSCorrectorTrain"]
+    recipe = sys.modules[node.execute.__func__.__module__].recipe
     original = recipe.train
 
     def interrupted(*args, watch, **kwargs):
@@ -171,6 +173,23 @@ def test_training_goes_on_after_an_interruption_and_cleans_up(host, record):
         resumed = train(host, pairs, **settings)[0].model
     assert steps[26] == 26 and not list(folder.glob("unfinished*"))
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters()))
+
+
+def test_an_unfinished_training_of_pairs_that_changed_since_is_not_in_the_way(host, bed):
+    import comfy.model_management as management
+
+    node = host.nodes["RSCorrectorPairsFromSorted"]
+    inputs = dict(model=bed.model, vae=bed.vae, group="green", name="sorted_again")
+    images = torch.rand(2, 12, 64, 64, 3)
+    pairs = node.execute(**inputs, preferred=images[0], rejected=images[1]).args[0]
+    left = pairs.shards[0].path.with_name("unfinished-0123456789ab.safetensors")
+    left.write_bytes(b"of another run")
+    management.interrupt_current_processing()
+    with pytest.raises(management.InterruptProcessingException):
+        train(host, pairs)
+    again = node.execute(**inputs, preferred=images[1], rejected=images[0]).args[0]
+    assert train(host, again)[0].model.config.kind == "denoiser_pair"
+    assert not list(left.parent.glob("unfinished*"))
 
 
 def test_training_learns_inside_a_prompt_and_its_result_can_be_cast_there_and_learn_again(host, record):
