@@ -4,9 +4,9 @@ import torch
 from comfy_api.latest import io
 
 from ..rs_corrector.corrector import PREFERRED, REJECTED, UNMARKED
-from ..rs_corrector.pairs import SIDES, Pairs, Writer
+from ..rs_corrector.pairs import SIDES
 from . import host
-from .sampling_inputs import drawing, output
+from .sampling_inputs import drawing, merged, opened, output
 
 
 class RSCorrectorPairsFromPrompts(io.ComfyNode):
@@ -30,13 +30,13 @@ class RSCorrectorPairsFromPrompts(io.ComfyNode):
                 steps, cfg, sampler_name, scheduler, seed, merge_with=None):  # fmt: skip
         group = group.strip()
         settings = (steps, cfg, sampler_name, scheduler)
-        begun = host.digest((neutral, preferred, rejected, negative), width, height, seed, *settings)
-        writer = Writer(host.pairs_folder(name), Pairs(SIDES, *host.describe(model)))
-        facts = writer.resume(group, begun, {})
+        words = (neutral, preferred, rejected, negative)
+        writer = opened(SIDES, model, name)
+        facts = writer.resume(group, host.digest(words, width, height, seed, *settings), {})
         sides = {PREFERRED: preferred, REJECTED: rejected, UNMARKED: neutral}
         while (done := writer.pairs.count(group) // len(sides)) < count:
             size = host.latent_size(model, min(batch_size, count - done), height, width)
             drawn = [host.draw(model, side, negative, size, seed + done, *settings) for side in sides.values()]
             side = torch.tensor(list(sides)).repeat_interleave(size[0])
             writer.append(group, facts, latents=torch.cat(drawn), side=side)
-        return io.NodeOutput(writer.pairs if merge_with is None else merge_with.merge(writer.pairs))
+        return merged(writer.pairs, merge_with)

@@ -8,9 +8,9 @@ from comfy_api.latest import io
 from PIL import Image, UnidentifiedImageError
 
 from ..rs_corrector.corrector import PREFERRED, REJECTED
-from ..rs_corrector.pairs import SIDES, Pairs, PairsError, Writer
+from ..rs_corrector.pairs import SIDES, PairsError
 from . import host
-from .sampling_inputs import merge, output, where
+from .sampling_inputs import merge, merged, opened, output, where
 
 BATCH = 16
 
@@ -71,10 +71,10 @@ class RSCorrectorPairsFromSorted(io.ComfyNode):
             sides += [side] * sum(len(z) for z in found)
         if len({z.shape[1:] for z in latents}) > 1:
             raise PairsError("expected images of one size, got several; resize them to the size you draw at")
-        writer = Writer(host.pairs_folder(name), Pairs(SIDES, *host.describe(model)))
+        writer = opened(SIDES, model, name)
         writer.drop(group)  # the sorting may have changed since the last run
         writer.append(group, latents=torch.cat(latents), side=torch.tensor(sides))
-        return io.NodeOutput(writer.pairs if merge_with is None else merge_with.merge(writer.pairs))
+        return merged(writer.pairs, merge_with)
 
 
 def pictures(folder):

@@ -3,9 +3,9 @@
 from comfy_api.latest import io
 
 from ..rs_corrector.distillation import CANDIDATES, RECIPE, SETTLE_SIGMA, closest_elsewhere, trajectories
-from ..rs_corrector.pairs import RECORDS, Pairs, Writer
+from ..rs_corrector.pairs import RECORDS
 from . import host
-from .sampling_inputs import drawing, output
+from .sampling_inputs import drawing, merged, opened, output
 
 
 class RSCorrectorPairsFromWords(io.ComfyNode):
@@ -30,9 +30,9 @@ class RSCorrectorPairsFromWords(io.ComfyNode):
                 steps, cfg, sampler_name, scheduler, seed, merge_with=None):  # fmt: skip
         group = group.strip()
         settings = (steps, cfg, sampler_name, scheduler)
-        begun = host.digest((neutral, preferred, rejected, negative), width, height, seed, *settings, *RECIPE)
-        writer = Writer(host.pairs_folder(name), Pairs(RECORDS, *host.describe(model)))
-        facts = writer.resume(group, begun, {"images": 0})
+        words = (neutral, preferred, rejected, negative)
+        writer = opened(RECORDS, model, name)
+        facts = writer.resume(group, host.digest(words, width, height, seed, *settings, *RECIPE), {"images": 0})
         while (done := facts["images"]) < count:
             size = host.latent_size(model, min(batch_size, count - done), height, width)
             own = seed + (1 + CANDIDATES) * done
@@ -49,4 +49,4 @@ class RSCorrectorPairsFromWords(io.ComfyNode):
             host.draw(spared_model, preferred, negative, size, own, *settings)
             facts["images"] += size[0]
             writer.append(group, dict(facts), **trajectories(led, spared))
-        return io.NodeOutput(writer.pairs if merge_with is None else merge_with.merge(writer.pairs))
+        return merged(writer.pairs, merge_with)

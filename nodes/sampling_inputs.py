@@ -1,7 +1,8 @@
-"""Inputs that the nodes which sample have in common."""
+"""What the nodes that make pairs have in common: their inputs, the set they write, what they return."""
 
 from comfy_api.latest import io
 
+from ..rs_corrector.pairs import Pairs, Writer
 from . import host
 from .types import RSPairs
 
@@ -68,3 +69,13 @@ def drawing():
         *sampling(),
         merge(),
     ]
+
+
+def opened(kind, model, name):
+    """The writer of a set in ComfyUI's output directory, made for the model's latents."""
+    return Writer(host.pairs_folder(name), Pairs(kind, *host.describe(model)))
+
+
+def merged(pairs, others):
+    """A node's output: its pairs, with those of other groups where some are connected."""
+    return io.NodeOutput(pairs if others is None else others.merge(pairs))
