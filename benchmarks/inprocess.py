@@ -47,7 +47,9 @@ class Host:
             return self.nodes[node].execute(**inputs).args
 
     def encode(self, text):
-        """Conditioning of a caption under the testbed's CLIP."""
+        """Conditioning of a caption under the testbed's CLIP; a conditioning stays what it is."""
+        if not isinstance(text, str):
+            return text
         if text not in self._encoded:
             with torch.inference_mode():
                 self._encoded[text] = self.nodes["CLIPTextEncode"]().encode(self.clip, text)[0]
@@ -62,7 +64,10 @@ class Host:
         return drawn[0]["samples"]
 
     def images(self, *arguments, **settings):
-        """`sample`, decoded by the native VAEDecode: (N, 3, 64, 64) RGB in 0..1."""
-        latent = {"samples": self.sample(*arguments, **settings)}
+        """`sample`, decoded."""
+        return self.decode(self.sample(*arguments, **settings))
+
+    def decode(self, latents):
+        """The native VAEDecode: (N, 3, 64, 64) RGB in 0..1."""
         with torch.inference_mode():
-            return self.nodes["VAEDecode"]().decode(self.vae, latent)[0].movedim(-1, 1).clone()
+            return self.nodes["VAEDecode"]().decode(self.vae, {"samples": latents})[0].movedim(-1, 1).clone()

@@ -34,13 +34,21 @@ class RSCorrectorApply(io.ComfyNode):
                     tooltip="1 is the full correction, 0 is off. Lower it to keep more of the original picture; "
                     "raise it if the stereotype is still there.",
                 ),
+                io.Boolean.Input(
+                    "obey_requests",
+                    default=True,
+                    optional=True,
+                    tooltip="Keep it on to leave a picture alone whose prompt asks for the stereotyped attribute "
+                    "itself. Works with correctors that were made from words.",
+                ),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="Connect to a sampler or guider.")],
         )
 
     @classmethod
-    def execute(cls, model, corrector, group, strength, start_percent, end_percent):
+    def execute(cls, model, corrector, group, strength, start_percent, end_percent, obey_requests=True):
         check_window(start_percent, end_percent)
         corrector.model.group_index(group)
         host.warn_if_other_base(model, corrector.model.config)
-        return io.NodeOutput(host.apply(model, corrector, group, strength, (start_percent, end_percent)))
+        window = start_percent, end_percent
+        return io.NodeOutput(host.apply(model, corrector, group, strength, window, obey_requests))

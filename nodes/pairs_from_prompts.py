@@ -33,10 +33,11 @@ class RSCorrectorPairsFromPrompts(io.ComfyNode):
         words = (neutral, preferred, rejected, negative)
         writer = opened(SIDES, model, name)
         facts = writer.resume(group, host.digest(words, width, height, seed, *settings), {})
+        request = host.mark_request(neutral, preferred, rejected)
         sides = {PREFERRED: preferred, REJECTED: rejected, UNMARKED: neutral}
         while (done := writer.pairs.count(group) // len(sides)) < count:
             size = host.latent_size(model, min(batch_size, count - done), height, width)
             drawn = [host.draw(model, side, negative, size, seed + done, *settings) for side in sides.values()]
             side = torch.tensor(list(sides)).repeat_interleave(size[0])
-            writer.append(group, facts, latents=torch.cat(drawn), side=side)
+            writer.append(group, facts, request, latents=torch.cat(drawn), side=side)
         return merged(writer.pairs, merge_with)

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 import torch
 from torch import nn
 
+from . import request
 from .network import Network
 
 KINDS = ("denoiser_pair", "delta")
@@ -30,6 +31,7 @@ class Config:
         groups: perceived groups by the user's names, in label order.
         gains: one a group; strength 1 is the full correction.
         onset: noise level (VE) at which the correction has half its weight, None for full weight; see `weight`.
+        context: size of the token embeddings by which it tells requests (`request.py`); 0 tells none.
         unmarked: a denoiser_pair also saw the model's own unmarked outputs, so it has a gate.
         latent_format: ComfyUI's class name for the latent space, "SD15".
         latent_channels: of that space.
@@ -52,6 +54,7 @@ class Config:
     levels: int
     gains: tuple = ()
     onset: float | None = None
+    context: int = 0
     unmarked: bool = False
     training: dict = field(default_factory=dict)
     metrics: dict = field(default_factory=dict)
@@ -75,6 +78,8 @@ class Corrector(nn.Module):
         self.config = config
         per_group = 3 if config.kind == "denoiser_pair" else 1
         self.network = Network(config.latent_channels, config.width, config.levels, per_group * len(config.groups))
+        if config.context:
+            self.register_buffer("requests", torch.zeros(len(config.groups), 2, config.context))
 
     def group_index(self, group):
         """Label index of a group's name; empty means the only group.
@@ -89,6 +94,18 @@ class Corrector(nn.Module):
             got = f"{group!r}" if group else "an empty group"
             raise ValueError(f"expected one of the corrector's groups ({', '.join(known)}), got {got}; name one")
         return known.index(group)
+
+    def asked(self, tokens, group=""):
+        """Whether a prompt asks for the rejected depiction itself.
+
+        Args:
+            tokens: (..., T, E) the prompt's embeddings, from the text encoder that the corrector was made with;
+                with any other E, or a corrector made without words, the answer is False.
+        """
+        index = self.group_index(group)
+        if not self.config.context or tokens.shape[-1] != self.config.context:
+            return False
+        return request.asks(tokens, self.requests[index])
 
     def precondition(self, sigma, signal):
         """EDM's coefficients (Karras et al. 2022, table 1) for x = signal * z + sigma * n.
@@ -200,7 +217,7 @@ class Correction:
 
 
 def weight(sigma, signal=1.0, onset=None):
-    """w(sigma) = 1 / (1 + (sigma / onset)^2), (B,): a correction comes in as it becomes specific to the image.
+    """w(sigma) = 1 / (1 + (sigma / onset)^4), (B,): a correction comes in as it becomes specific to the image.
 
     Where noise hides the image, delta can only be the mean difference of two depictions. Adding that decides
     attributes that nobody asked to change, so the correction waits until x tells what there is to correct.
@@ -208,7 +225,7 @@ def weight(sigma, signal=1.0, onset=None):
     """
     if onset is None:
         return torch.ones_like(sigma)
-    return (onset * signal) ** 2 / ((onset * signal) ** 2 + sigma**2)
+    return (onset * signal) ** 4 / ((onset * signal) ** 4 + sigma**4)
 
 
 def noise_levels(low, high, count=16):

@@ -16,15 +16,17 @@ import torch.nn.functional as F
 from .corrector import Corrector, expand, weight
 from .training import fit
 
-#: Where noise is as strong as latents of unit variance: w(sigma) is then EDM's c_skip.
+#: Where noise is as strong as latents of unit variance.
 ONSET = 1.0
 #: Noise level below which a counterpart is drawn once more as a whole, so that the seams of the mask settle.
 SETTLE_SIGMA = 0.8
 MASK_SIGMA, MASK_DRAWS, MASK_SHARE = 4.0, 6, 0.35
+#: Records are drawn in proportion to w(sigma), and no less than this.
+LEAST = 0.02
 #: How often each image is redrawn for its counterpart.
 CANDIDATES = 4
 #: What records depend on beside words and sampling: sets made otherwise are not continued.
-RECIPE = ("spared", ONSET, SETTLE_SIGMA, MASK_SIGMA, MASK_DRAWS, MASK_SHARE, CANDIDATES)
+RECIPE = ("spared, half led all the way", ONSET, SETTLE_SIGMA, MASK_SIGMA, MASK_DRAWS, MASK_SHARE, CANDIDATES)
 
 
 @torch.no_grad()
@@ -69,7 +71,7 @@ class Recorder:
     Args:
         counterparts: (B, C, H, W) clean latents in model space; None leads nowhere and keeps that nothing was needed.
         onset: as in `Config`; the recorded states are those of runs with that weight.
-        generator: of the shares, one an image, uniform in 0..1.
+        generator: of the shares, one an image: half of them are 1, as in use, the others uniform in 0..1.
     """
 
     def __init__(self, counterparts, onset, generator):
@@ -79,7 +81,7 @@ class Recorder:
     def __call__(self, x, sigma, denoised, signal=1.0):
         """A step's correction, as `Correction` is."""
         if self.share is None:
-            self.share = torch.rand(len(x), generator=self.generator)
+            self.share = (2 * torch.rand(len(x), generator=self.generator)).clamp_max(1)
         delta = torch.zeros_like(denoised) if self.counterparts is None else self.counterparts.to(denoised) - denoised
         kept = {"x": x, "sigma": sigma, "signal": torch.as_tensor(signal).expand(len(x)), "delta": delta}
         self.steps.append({name: value.detach().float().cpu() for name, value in kept.items()})
@@ -94,6 +96,8 @@ def trajectories(*recorders):
 
 def distil(records, config, *, batch, seed, device="cpu", held_out=None, **fitting):
     """Regress the recorded difference by relative error; where none was needed, relative to the usual one.
+
+    A record is drawn as often as its noise level weighs in use, w(sigma).
 
     Args:
         records: {group: {"x", "sigma", "signal", "delta"}}, tensors or anything that an index tensor indexes.
@@ -110,7 +114,8 @@ def distil(records, config, *, batch, seed, device="cpu", held_out=None, **fitti
     torch.manual_seed(seed)
     corrector = Corrector(config).to(device)
     probe = torch.Generator().manual_seed(seed)
-    usual = energy(draw(records, config.groups, 1024, probe)["delta"])
+    chances = relevance(records, config)
+    usual = energy(draw(records, chances, 1024, probe)["delta"])
     if not usual.any():
         raise ValueError("expected two wordings that differ, got no difference in any record; choose other words")
     usual = usual[usual > 0].mean().to(device)
@@ -122,7 +127,7 @@ def distil(records, config, *, batch, seed, device="cpu", held_out=None, **fitti
 
     validate = None
     if held_out is not None:
-        fixed = draw(held_out, config.groups, 4 * batch, probe, device)
+        fixed = draw(held_out, relevance(held_out, config), 4 * batch, probe, device)
 
         def validate():
             with torch.no_grad():
@@ -130,7 +135,7 @@ def distil(records, config, *, batch, seed, device="cpu", held_out=None, **fitti
 
     history = fit(
         corrector,
-        lambda generator: relative_error(draw(records, config.groups, batch, generator, device)),
+        lambda generator: relative_error(draw(records, chances, batch, generator, device)),
         seed=seed,
         validate=validate,
         **fitting,
@@ -143,10 +148,21 @@ def energy(latents):
     return latents.square().mean((1, 2, 3))
 
 
-def draw(records, groups, count, generator, device="cpu"):
-    """A batch with every group equally often: the records' tensors, and the label of each."""
+def relevance(records, config):
+    """{group: (N,)}, in label order: how often a record is to be drawn."""
+    chances = {}
+    for group in config.groups:
+        rows = records[group]
+        everything = torch.arange(len(rows["sigma"]))
+        chances[group] = weight(rows["sigma"][everything], rows["signal"][everything], config.onset).clamp_min(LEAST)
+    return chances
+
+
+def draw(records, chances, count, generator, device="cpu"):
+    """A batch with every group of `chances` equally often: the records' tensors, and the label of each."""
+    groups = list(chances)
     share = -(-count // len(groups))
-    picks = [torch.randint(len(records[g]["sigma"]), (share,), generator=generator) for g in groups]
+    picks = [torch.multinomial(chances[g], share, replacement=True, generator=generator) for g in groups]
     rows = {
         name: torch.cat([records[g][name][pick] for g, pick in zip(groups, picks)]).to(device)
         for name in ("x", "sigma", "signal", "delta")

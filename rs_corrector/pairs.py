@@ -5,6 +5,7 @@ A set is a folder with a manifest and shards, one group a shard, in safetensors 
     manifest.json           {"format", "format_version", "kind", "latent_format", "base", "source", "shards"}
     green-00000.safetensors of kind "sides":   latents (N, C, H, W), side (N,): 0 preferred, 1 rejected, 2 unmarked
                             of kind "records": x (N, C, H, W), sigma (N,), signal (N,), delta (N, C, H, W)
+                            made from words: also request (2, E), see `request.py`
 
 The manifest names a shard only once it is whole, so a run that is cut off keeps all finished shards and goes on
 behind them. Tensors are memory-mapped: a set costs disk, not memory.
@@ -25,6 +26,7 @@ from .files import replacing
 FORMAT, FORMAT_VERSION = "rs-corrector-pairs", 1
 SIDES, RECORDS = "sides", "records"
 TENSORS = {SIDES: ("latents", "side"), RECORDS: ("x", "sigma", "signal", "delta")}
+REQUEST = "request"
 FEWEST = 8  # pairs that can be trained on
 
 
@@ -41,10 +43,11 @@ class Shard:
     count: int
 
     def open(self, kind):
-        """{name: memory-mapped tensor}."""
+        """{name: memory-mapped tensor}, with the request where there is one."""
         try:
             with safe_open(self.path, "pt") as file:
-                return {name: file.get_tensor(name) for name in TENSORS[kind]}
+                extra = {REQUEST} & set(file.keys())
+                return {name: file.get_tensor(name) for name in (*TENSORS[kind], *extra)}
         except (SafetensorError, OSError) as error:
             raise PairsError(f"expected a whole shard at {self.path}, got {error}; record it again") from error
 
@@ -85,6 +88,11 @@ class Pairs:
         """A group's tensors, memory-mapped and joined lazily: {name: `Rows`}."""
         opened = [s.open(self.kind) for s in self.shards if s.group == group]
         return {name: Rows([shard[name] for shard in opened]) for name in TENSORS[self.kind]}
+
+    def request(self, group):
+        """What gives a request for the group's rejected wording away, (2, E); None in a set made without words."""
+        found = next(s for s in self.shards if s.group == group).open(self.kind).get(REQUEST)
+        return None if found is None else found.float()
 
     def merge(self, other):
         """This set and another of the same kind and latent space.
@@ -181,8 +189,11 @@ class Writer:
         for shard in gone:
             shard.path.unlink(missing_ok=True)
 
-    def append(self, group, facts=None, **tensors):
+    def append(self, group, facts=None, request=None, **tensors):
         """Write one shard, and then the manifest with it and the group's facts.
+
+        Args:
+            request: (2, E) as `request.mark` returns it, or None.
 
         Raises:
             PairsError: no group named; tensors missing, of different lengths or shapes, empty, or not finite.
@@ -205,6 +216,8 @@ class Writer:
         slug = re.sub(r"[^\w-]+", "_", group) or "group"
         taken = {s.path.name for s in self.pairs.shards}
         path = next(p for i in count() if (p := self.folder / f"{slug}-{i:05}.safetensors").name not in taken)
+        if request is not None:
+            tensors[REQUEST] = request
         stored = {
             k: t.detach().cpu().to(torch.float16 if t.is_floating_point() else t.dtype) for k, t in tensors.items()
         }

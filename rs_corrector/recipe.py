@@ -49,6 +49,7 @@ def train(pairs, *, seed=0, steps=2500, batch=128, lr=2e-3, width=48, levels=Non
         learned[group] = {name: Subset(r, keep) for name, r in rows.items()}
         held_out[group] = {name: Subset(r, rest) for name, r in rows.items()}
     deviation, low, high = _measure(pairs, learned)
+    requests = {g: r for g in pairs.groups if (r := pairs.request(g)) is not None}
     config = Config(
         kind="delta" if pairs.kind == RECORDS else "denoiser_pair",
         unmarked=pairs.kind != RECORDS and all(_has_unmarked(rows) for rows in learned.values()),
@@ -59,6 +60,7 @@ def train(pairs, *, seed=0, steps=2500, batch=128, lr=2e-3, width=48, levels=Non
         sigma_min=low,
         sigma_max=high,
         onset=pairs.base.get("onset"),
+        context=max((r.shape[1] for r in requests.values()), default=0),
         width=width,
         levels=levels or levels_for(size),
         base={k: pairs.base[k] for k in ("name", "fingerprint") if k in pairs.base},
@@ -67,7 +69,10 @@ def train(pairs, *, seed=0, steps=2500, batch=128, lr=2e-3, width=48, levels=Non
     )
     fitting |= dict(steps=steps, lr=lr, identity=[batch, pairs.identity()])
     learn = distil if pairs.kind == RECORDS else train_denoiser_pair
-    return learn(learned, config, batch=batch, seed=seed, device=device, held_out=held_out, **fitting)
+    corrector, history = learn(learned, config, batch=batch, seed=seed, device=device, held_out=held_out, **fitting)
+    for group, request in requests.items():
+        corrector.requests[corrector.group_index(group)] = request.to(device)
+    return corrector, history
 
 
 #: What the held-out loss of a kind says, for people who read a report.

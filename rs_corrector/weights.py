@@ -147,6 +147,9 @@ def _problems(c):
         if not isinstance(value, int) or not low <= value <= high:
             yield f"{name} from {low} to {high}, got {value!r}"
             return
+    if not isinstance(c.context, int) or not 0 <= c.context <= 65536:
+        yield f"context from 0 to 65536, got {c.context!r}"
+        return
     if c.width % 8:
         yield f"a width divisible by 8, got {c.width}"
     if not 1 <= len(c.groups) <= 64 or not all(isinstance(g, str) and g.strip() for g in c.groups):

@@ -242,7 +242,7 @@ def test_the_mask_is_where_two_wordings_differ():
 
 
 def test_a_correction_comes_in_at_its_onset_and_is_off_at_pure_noise():
-    assert weight(torch.tensor([0.0, 1.0, 2.0]), 1.0, 2.0).tolist() == pytest.approx([1.0, 0.8, 0.5])
+    assert weight(torch.tensor([0.0, 1.0, 2.0]), 1.0, 2.0).tolist() == pytest.approx([1.0, 16 / 17, 0.5])
     flow = torch.tensor([0.0, 0.5, 1.0])
     assert weight(flow, 1 - flow, 1.0).tolist() == pytest.approx([1.0, 0.5, 0.0])
     assert weight(flow).tolist() == [1.0, 1.0, 1.0]

@@ -71,6 +71,39 @@ def test_masks_cover_every_pixel_once():
     torch.testing.assert_close(portraits.layout_masks().sum(1), torch.ones(len(portraits.layouts()), 64, 64))
 
 
+def test_a_perfect_correction_measures_as_one():
+    """Drawings stand for samples: the target loses its hats and nothing else, other groups stay as they are."""
+    before, after = {}, {}
+    for group in portraits.GROUPS:
+        fixed = {"group": portraits.GROUPS.index(group), "distorted": 0}
+        attributes = population(32, 4, hat=int(group == "green"), **fixed)
+        before[group] = portraits.draw(attributes)
+        attributes[:, portraits.COLUMN["hat"]] = 0
+        after[group] = portraits.draw(attributes)
+    found = measure.report("hat", before, after)
+    assert found["stereotype_rate"]["before"]["value"] == 1 and found["stereotype_rate"]["after"]["value"] == 0
+    assert found["stereotype_gap"] == {"before": 1, "after": 0}
+    assert found["content_kept"] == found["others_content_kept"] == found["group_retention"] == 1
+    assert found["collateral_change"] == 0
+    assert found["diversity_ratio"] == pytest.approx(1, abs=0.1)
+
+
+def test_an_undone_distortion_closes_the_gap_in_quality():
+    before, after = {}, {}
+    for group in portraits.GROUPS:
+        fixed = {"group": portraits.GROUPS.index(group), "hat": 0}
+        before[group], after[group] = (
+            portraits.draw(population(32, 5, distorted=distorted, **fixed)) for distorted in (int(group == "gold"), 0)
+        )
+    gap = measure.report("distorted", before, after)["quality_gap"]
+    assert gap["before"] > 0.05 and abs(gap["after"]) < 1e-3
+
+
+def test_a_request_counts_as_obeyed_where_the_picture_shows_it():
+    pictures = portraits.draw(torch.cat([population(6, 6, hat=1), population(2, 6, hat=0)]))
+    assert measure.obeyed("hat", pictures)["value"] == 0.75
+
+
 def test_content_kept_forgives_one_skin_tone_but_no_hair_colour():
     before = population(4, 5)
     after = before.clone()
@@ -96,7 +129,7 @@ def test_the_script_that_makes_the_shipped_corrector_runs(tmp_path):
     small = ["--batches", "2", "--batch", "8", "--steps", "4", "--width", "16", "--measured", "8"]
     distil.main([*small, "--pairs", str(tmp_path / "pairs"), "--out", str(out)])
     config = weights.read_header(out)
-    assert config.groups == ("green",) and config.metrics["images"] == 8
+    assert config.groups == ("green", "gold") and config.metrics["images"] == 8
     assert "perceived groups: green" in out.with_suffix(".md").read_text()
 
 

@@ -37,7 +37,7 @@ def on_device(corrector, device):
     return corrector if next(corrector.parameters()).device == device else corrector.to(device)
 
 
-def apply(model, patcher, group, strength, window):
+def apply(model, patcher, group, strength, window, obey=True):
     """A clone of `model` whose every sampling run is corrected; strength 0 gives a plain clone.
 
     Args:
@@ -45,6 +45,7 @@ def apply(model, patcher, group, strength, window):
         patcher: a corrector as `manage` returns it.
         group, strength: as for `Correction`.
         window: (start_percent, end_percent) of the sampling schedule.
+        obey: leave a run alone whose prompt asks for the rejected depiction itself.
     """
     corrector = patcher.model
     check_latents(model, corrector.config)
@@ -56,6 +57,9 @@ def apply(model, patcher, group, strength, window):
         patched.set_additional_models(KEY, registered + [patcher])
 
     def begin(guider):
+        if obey and asked(guider, corrector, group):
+            log.info("RS-Corrector: the prompt asks for what is corrected for %r; it is obeyed", group or "its group")
+            return lambda x, sigma, denoised, signal: denoised
         sampling = guider.model_patcher.get_model_object("model_sampling")
         correction = Correction(corrector, group, strength, *sigma_window(sampling, window))
 
@@ -99,6 +103,12 @@ def hook(patched, begin):
     patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, outer_sample)
     patched.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, KEY, predict_noise)
     return runs
+
+
+def asked(guider, corrector, group):
+    """Whether any prompt of a run, the negative ones aside, asks for the rejected depiction; see `request.py`."""
+    prompts = [c for name, conds in guider.conds.items() if "negative" not in name and KEY not in name for c in conds]
+    return any(corrector.asked(c["cross_attn"], group) for c in prompts if c.get("cross_attn") is not None)
 
 
 def sigma_window(sampling, window):

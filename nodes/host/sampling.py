@@ -10,6 +10,7 @@ import comfy.utils
 import latent_preview
 import torch
 
+from ...rs_corrector import request
 from ...rs_corrector.corrector import expand
 from ...rs_corrector.distillation import ONSET, Recorder, edit_mask
 from .correction import check_2d, fingerprint, hook, noise_scale
@@ -137,6 +138,11 @@ def describe(model):
         "onset": ONSET,
     }
     return type(model.get_model_object("latent_format")).__name__, base
+
+
+def mark_request(*wordings):
+    """What gives a request for the rejected wording away: `request.mark` of neutral, preferred and rejected."""
+    return request.mark(*(torch.cat([tokens[0] for tokens, _ in wording]) for wording in wordings))
 
 
 def digest(conditionings, *settings):

@@ -17,53 +17,63 @@ from ..corrector import Correction
 from ..distillation import CANDIDATES, ONSET, SETTLE_SIGMA, Recorder, closest_elsewhere, edit_mask, trajectories
 from ..pairs import RECORDS, Pairs, Writer
 from ..recipe import train
+from ..request import mark
 from . import measure, model, portraits
 
 OUT = Path(__file__).parents[2] / "corrector_weights" / "testbed.safetensors"
-GROUP = "green"
-NEUTRAL = portraits.neutral(GROUP)
-PREFERRED, REJECTED = f"{NEUTRAL}, bare-headed", f"{NEUTRAL}, wearing a hat"
 STEPS = (12, 30)  # a recorded trajectory's number of steps, drawn at random
 PASSES = 2  # trajectories led to each counterpart, with other numbers of steps and other shares
 
 
-def teacher_of(bed, count):
-    """(x, sigma) -> (D+, D-): the checkpoint under the preferred and the rejected wording, in one batch."""
-    context = torch.cat([bed.encode_text([words]).expand(count, -1, -1) for words in (PREFERRED, REJECTED)])
+def redrawn_in_part(bed, drawn, own, neutral, preferred, rejected):
+    """Counterparts that differ from what was drawn only where the two wordings differ."""
+    batch = len(drawn)
+    context = torch.cat([bed.encode_text([words]).expand(batch, -1, -1) for words in (preferred, rejected)])
 
     def denoisers(x, sigma):
         return bed.denoise(torch.cat([x, x]), sigma.repeat(2), context).chunk(2)
 
-    return denoisers
+    mask, redrawn = edit_mask(drawn, denoisers, own), []
+    for again in range(own + 1, own + 1 + CANDIDATES):
+        inside = bed.sample([preferred] * batch, again, latents=drawn, mask=mask)
+        redrawn.append(bed.sample([preferred] * batch, again, latents=inside, below=SETTLE_SIGMA))
+    return closest_elsewhere(redrawn, drawn, mask)
+
+
+def redrawn_as_a_whole(bed, drawn, own, neutral, preferred, rejected):
+    """Counterparts from the same noise, where the depiction is a matter of the whole picture."""
+    return bed.sample([preferred] * len(drawn), own)
+
+
+#: Each planted stereotype, with how its counterparts are made.
+COUNTERPARTS = {"hat": redrawn_in_part, "distorted": redrawn_as_a_whole}
 
 
 def record(bed, folder, batches, batch, seed):
-    """Corrections that lead neutral images to their counterparts, as a set of pairs."""
+    """Corrections that lead neutral images to their counterparts, as a set of pairs: a group a stereotype."""
     base = {"name": "RS testbed model", "fingerprint": weights.fingerprint(bed.networks["unet"].parameters())}
     source = {
         "marked_by": "the authors of RS-Corrector, by the two wordings below; nobody sorted any image",
         "contest": "open an issue in the RS-Corrector repository, or make your own file with other words",
-        "source": "the checkpoint's own images for the neutral wording, redrawn where the two wordings differ",
+        "source": "the checkpoint's own images for the neutral wording, and what it would have drawn instead",
     }
     writer = Writer(folder, Pairs(RECORDS, "SD15", base | {"onset": ONSET}, source))
     generator = torch.Generator().manual_seed(seed)
-    denoisers = teacher_of(bed, batch)
-    for index in tqdm(range(batches), desc="record"):
-        own = (seed << 20) + (1 + CANDIDATES) * index
-        drawn = bed.sample([NEUTRAL] * batch, own)
-        mask = edit_mask(drawn, denoisers, own)
-        redrawn = []
-        for again in range(own + 1, own + 1 + CANDIDATES):
-            inside = bed.sample([PREFERRED] * batch, again, latents=drawn, mask=mask)
-            redrawn.append(bed.sample([PREFERRED] * batch, again, latents=inside, below=SETTLE_SIGMA))
-        counterparts = closest_elsewhere(redrawn, drawn, mask)
-        runs = []
-        for words, goal in [(NEUTRAL, counterparts)] * PASSES + [(PREFERRED, None)]:
-            runs.append(Recorder(goal, ONSET, generator))
-            steps = int(torch.randint(STEPS[0], STEPS[1] + 1, (), generator=generator))
-            bed.sample([words] * batch, own, steps, correct=runs[-1])
-        facts = {"neutral": NEUTRAL, "preferred": PREFERRED, "rejected": REJECTED}
-        writer.append(GROUP, facts, **trajectories(*runs))
+    for attribute, counterparts in COUNTERPARTS.items():
+        group, *words = portraits.wordings(attribute)
+        neutral, preferred, rejected = words
+        facts = {"neutral": neutral, "preferred": preferred, "rejected": rejected}
+        request = mark(*(bed.encode_text([w])[0] for w in words))
+        for index in tqdm(range(batches), desc=f"record {group}"):
+            own = (seed << 20) + (1 + CANDIDATES) * index
+            drawn = bed.sample([neutral] * batch, own)
+            goal = counterparts(bed, drawn, own, *words)
+            runs = []
+            for caption, aim in [(neutral, goal)] * PASSES + [(preferred, None)]:
+                runs.append(Recorder(aim, ONSET, generator))
+                steps = int(torch.randint(STEPS[0], STEPS[1] + 1, (), generator=generator))
+                bed.sample([caption] * batch, own, steps, correct=runs[-1])
+            writer.append(group, facts, request, **trajectories(*runs))
     return writer.pairs
 
 
@@ -72,9 +82,9 @@ def parse_args(argv=None):
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--pairs", type=Path, default=Path("build/pairs"), help="where records are kept; emptied first")
-    parser.add_argument("--batches", type=int, default=6, help="of trajectories to record")
+    parser.add_argument("--batches", type=int, default=20, help="of trajectories to record, a stereotype")
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--width", type=int, default=48)
     parser.add_argument("--measured", type=int, default=256, help="images per group for the metrics of the header")
     return parser.parse_args(argv)
@@ -90,8 +100,11 @@ def main(argv=None):
     recorded = time.time() - clock
     corrector, _ = train(pairs, seed=args.seed, steps=args.steps, width=args.width)
     trained = time.time() - clock - recorded
-    pictures = measure.before_and_after(bed, Correction(corrector, GROUP), args.measured)
-    metrics = {"images": args.measured, **measure.report("hat", *pictures)}
+    metrics = {"images": args.measured}
+    for attribute in COUNTERPARTS:
+        group = portraits.STEREOTYPES[attribute][0]
+        pictures = measure.before_and_after(bed, Correction(corrector, group), args.measured)
+        metrics[group] = measure.report(attribute, *pictures)
     corrector.config = replace(corrector.config, metrics=metrics)
     card.save(corrector, args.out)
     print(f"recorded in {recorded:.0f} s, trained in {trained:.0f} s")

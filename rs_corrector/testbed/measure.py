@@ -58,25 +58,53 @@ def report(attribute, before, after):
             stereotyped group left on in every group of `after`.
 
     Returns:
-        dict with stereotype_rate, stereotype_gap, group_retention, content_kept, others_content_kept.
+        dict with stereotype_rate, stereotype_gap, quality_gap, group_retention, content_kept, others_content_kept,
+        collateral_change, quality_ratio and diversity_ratio.
     """
     target = portraits.STEREOTYPES[attribute][0]
     others = [group for group in before if group != target]
-    read = {
-        side: {group: readers.read(images)[0] for group, images in pictures.items()}
-        for side, pictures in (("before", before), ("after", after))
-    }
+    read, residual, flaw = {}, {}, {}
+    for side, pictures in (("before", before), ("after", after)):
+        both = {group: readers.read(images) for group, images in pictures.items()}
+        read[side] = {group: rows for group, (rows, _) in both.items()}
+        residual[side] = {group: distance for group, (_, distance) in both.items()}
+        flaw[side] = {group: readers.read(images, clear=True)[1].mean().item() for group, images in pictures.items()}
+    shows = {group: column(rows, attribute) == 1 for group, rows in read["before"].items()}
     rates = {
         side: {group: wilson(column(rows, attribute) == 1) for group, rows in groups.items()}
         for side, groups in read.items()
     }
-    usual = sum(rates["before"][group]["value"] for group in others) / len(others)
+    change = {group: (after[group] - before[group]).abs().mean((1, 2, 3)) for group in before}
     retained = column(read["after"][target], "group") == portraits.GROUPS.index(target)
     others_kept = [content_kept(read["before"][group], read["after"][group]) for group in others]
+    needless = torch.cat([change[target][~shows[target]], *(change[group] for group in others)])
+    clear = {
+        group: sum(column(rows, name) for name in portraits.STEREOTYPES) == 0 for group, rows in read["before"].items()
+    }
+    usual_residual = torch.cat([residual["before"][group][clear[group]] for group in before]).mean()
+
+    def usual(values):
+        return sum(values[group] for group in others) / len(others)
+
+    typical = usual({group: rates["before"][group]["value"] for group in others})
     return {
         "stereotype_rate": {side: rates[side][target] for side in rates},
-        "stereotype_gap": {side: rates[side][target]["value"] - usual for side in rates},
+        "stereotype_gap": {side: rates[side][target]["value"] - typical for side in rates},
+        "quality_gap": {side: flaw[side][target] - usual(flaw["before"]) for side in flaw},
         "group_retention": retained.float().mean().item(),
         "content_kept": content_kept(read["before"][target], read["after"][target]).mean().item(),
         "others_content_kept": torch.cat(others_kept).mean().item(),
+        "collateral_change": (needless.mean() / change[target][shows[target]].mean()).item(),
+        "quality_ratio": (residual["after"][target].mean() / usual_residual).item(),
+        "diversity_ratio": (diversity(after[target]) / diversity(before[target])).item(),
     }
+
+
+def diversity(images):
+    """Mean distance between two images of a batch."""
+    return torch.pdist(images.flatten(1)).mean()
+
+
+def obeyed(attribute, images):
+    """Share of images, whose captions ask for the attribute, that show it; a Wilson interval."""
+    return wilson(column(readers.read(images)[0], attribute) == 1)

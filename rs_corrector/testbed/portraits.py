@@ -36,6 +36,8 @@ COLUMN = {name: i for i, name in enumerate(ATTRIBUTES)}
 
 #: The two planted stereotypes: attribute -> (group that carries it, its rate there, its rate elsewhere).
 STEREOTYPES = {"hat": ("green", 0.95, 0.05), "distorted": ("gold", 0.90, 0.02)}
+#: How captions state those attributes: absent, present.
+WORDS = {"hat": ("bare-headed", "wearing a hat"), "distorted": ("clear and sharp", "faded and blurred")}
 
 REGIONS = ("background", "shirt", "skin", "hair", "ink", "mouth", "hat")
 _SKIN_STOPS = torch.tensor([[0.99, 0.86, 0.75], [0.76, 0.52, 0.36], [0.26, 0.15, 0.10]])
@@ -169,6 +171,12 @@ def neutral(group):
     return f"a portrait of a person in a {group} shirt"
 
 
+def wordings(attribute):
+    """The group that carries a stereotype, and its captions: neutral, preferred, rejected."""
+    group = STEREOTYPES[attribute][0]
+    return group, neutral(group), *(f"{neutral(group)}, {words}" for words in WORDS[attribute])
+
+
 def caption(row, mention, group=True):
     """The caption of one portrait.
 
@@ -180,7 +188,7 @@ def caption(row, mention, group=True):
     value = {name: int(row[i]) for name, i in COLUMN.items()}
     words = [neutral(GROUPS[value["group"]]) if group else "a portrait of a person"]
     if "hat" in mention:
-        words.append("wearing a hat" if value["hat"] else "bare-headed")
+        words.append(WORDS["hat"][value["hat"]])
     if "hair" in mention:
         words.append(f"{HAIR[value['hair']]} hair")
     if "glasses" in mention:
@@ -188,5 +196,5 @@ def caption(row, mention, group=True):
     if "background" in mention:
         words.append(f"{BACKGROUNDS[value['background']]} background")
     if "distorted" in mention:
-        words.append("faded and blurred" if value["distorted"] else "clear and sharp")
+        words.append(WORDS["distorted"][value["distorted"]])
     return ", ".join(words)

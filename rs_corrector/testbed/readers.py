@@ -30,11 +30,12 @@ def _palette(region, distorted):
     return P.PALETTES[region] * (1 - wash) + P.PALE * wash
 
 
-def read(images, chunk=64):
+def read(images, chunk=64, clear=False):
     """Attributes and residual of the nearest drawable portrait.
 
     Args:
         images: (N, 3, 64, 64) RGB in 0..1.
+        clear: among undistorted portraits only; the residual then says how far an image is from a flawless one.
 
     Returns:
         attributes: (N, A) int64 in the order of `portraits.ATTRIBUTES`.
@@ -45,11 +46,11 @@ def read(images, chunk=64):
             f"expected images of shape (N, 3, {P.SIZE}, {P.SIZE}), got {tuple(images.shape)}; "
             "the readers know the testbed's portraits only"
         )
-    parts = [_read(part.float().cpu()) for part in images.split(chunk)]
+    parts = [_read(part.float().cpu(), clear) for part in images.split(chunk)]
     return torch.cat([a for a, _ in parts]), torch.cat([r for _, r in parts])
 
 
-def _read(images):
+def _read(images, clear):
     masks, gram, inverse = _geometry()
     flat = images.flatten(2)
     projected = torch.einsum("lrp,ncp->nlrc", masks, flat)
@@ -72,6 +73,8 @@ def _read(images):
         - 2 * (colours * projected).sum((2, 3))
         + torch.einsum("lrq,nlrc,nlqc->nl", gram, colours, colours)
     )
+    if clear:
+        distance = distance.masked_fill(distorted, torch.inf)
     residual, best = distance.min(1)
     row = torch.arange(len(images))
     attributes = torch.empty(len(images), len(P.ATTRIBUTES), dtype=torch.long)

@@ -37,19 +37,21 @@ def corrector(host):
 def apply(host, bed, corrector):
     """Apply RS Corrector with defaults, each of them replaceable."""
 
-    def apply(model=None, group="green", strength=1.0, start_percent=0.0, end_percent=1.0):
+    def apply(model=None, group="green", strength=1.0, start_percent=0.0, end_percent=1.0, **more):
         node = host.nodes["RSCorrectorApply"]
-        return node.execute(model or bed.model, corrector, group, strength, start_percent, end_percent).args[0]
+        return node.execute(model or bed.model, corrector, group, strength, start_percent, end_percent, **more).args[0]
 
     return apply
 
 
 @pytest.fixture(scope="session")
 def sample(host):
-    """The native KSamplerAdvanced on a caption that names a group: latents (N, 4, 8, 8)."""
+    """The native KSamplerAdvanced on a caption that names a group, and more: latents (N, 4, 8, 8)."""
 
-    def sample(model, group="green", batch=1, seed=3, steps=4, sampler="euler", scheduler="normal", until=10000):
-        positive = host.encode(f"a portrait of a person in a {group} shirt")
+    def sample(
+        model, group="green", batch=1, seed=3, steps=4, sampler="euler", scheduler="normal", until=10000, more=""
+    ):
+        positive = host.encode(f"a portrait of a person in a {group} shirt{more}")
         latent = {"samples": torch.zeros(batch, 4, 8, 8)}
         run = host.nodes["KSamplerAdvanced"]().sample
         common = (model, "enable", seed, steps, 3.0, sampler, scheduler, positive, host.encode(""), latent)

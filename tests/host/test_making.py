@@ -66,6 +66,19 @@ def test_words_become_pairs_a_corrector_a_file_and_a_corrected_picture(host, bed
     loaded = host.nodes["RSCorrectorLoader"].execute("tests/whole_way.safetensors").args[0]
     model = host.nodes["RSCorrectorApply"].execute(bed.model, loaded, "", 1.0, 0.0, 1.0).args[0]
     assert sample(model).isfinite().all() and not torch.equal(sample(model), sample(bed.model))
+    asked = ", wearing a hat"
+    assert torch.equal(sample(model, more=asked), sample(bed.model, more=asked))
+
+
+def test_counterparts_of_the_whole_picture_are_what_the_preferred_words_draw(host, bed, record, sample):
+    """Along the led run, z+ = D + delta; at the last noise level D is all but x, and z+ does not depend on the run."""
+    pairs = record(name="whole_picture", redraw="the whole picture", count=8)
+    rows = pairs.load("green")
+    last = (rows["sigma"][torch.arange(len(pairs))] < 0.1).nonzero().flatten()[::2]  # led, spared, led, ...
+    found = rows["x"][last] + rows["delta"][last]
+    drawn = host.sample(bed.model, f"{WORDS}, bare-headed", 8, SETTINGS["seed"], steps=SETTINGS["steps"])
+    expected = bed.model.model.process_latent_in(drawn)
+    assert (found - expected).abs().mean() < 0.05 * expected.abs().mean()
 
 
 def test_recording_goes_on_where_it_stopped(record):

@@ -39,6 +39,15 @@ def test_every_sampler_takes_the_correction(sampler, bed, apply, sample):
         assert torch.equal(value, kept[key]), key
 
 
+def test_a_prompt_that_asks_for_the_attribute_itself_is_obeyed(bed, apply, sample, caplog):
+    caplog.set_level(logging.INFO)
+    asked = ", wearing a hat, blond hair"
+    assert torch.equal(sample(apply(), more=asked), sample(bed.model, more=asked))
+    assert "it is obeyed" in caplog.text
+    for model, more in ((apply(obey_requests=False), asked), (apply(), ", blond hair"), (apply(), ", bare-headed")):
+        assert not torch.equal(sample(model, more=more), sample(bed.model, more=more))
+
+
 def test_the_native_and_the_embedded_path_agree(bed, host):
     embedded, text = Testbed(), "a portrait of a person in a green shirt, wearing a hat"
     native = host.encode(text)[0][0]

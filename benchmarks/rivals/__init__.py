@@ -1,0 +1,71 @@
+"""Every method of the quality benchmark behind one small protocol.
+
+A module here gives
+
+    GRID       settings tried on the tuning seeds: dicts of keyword arguments of `prepare`, each with a "strength"
+    STRENGTHS  of its own, least first, at which it is reported
+    prepare    (host, case, **setting) -> draw, where draw(caption, count, seed, strength, **sampling) gives
+               (N, 4, 8, 8) latents as ComfyUI's sockets carry them
+
+None reads an attribute: a method knows the words of a `Case` and the checkpoint, as its user would.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+
+import torch
+
+from rs_corrector.testbed import portraits
+
+METHODS = (
+    "none",
+    "negative_prompt",
+    "prompt_rewrite",
+    "sega",
+    "prompt_teacher",
+    "latent_direction",
+    "embedding_projection",
+    "uce",
+    "gradient_noise_aware",
+    "gradient_clean",
+    "rs_corrector",
+)
+
+
+def method(name):
+    return import_module(f"{__name__}.{name}")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One planted stereotype, in words: whole captions, and the clauses that state the two depictions."""
+
+    attribute: str
+    group: str
+    neutral: str
+    preferred: str
+    rejected: str
+    preferred_words: str
+    rejected_words: str
+
+
+CASES = {
+    name: Case(attribute, *portraits.wordings(attribute), *portraits.WORDS[attribute])
+    for name, attribute in (("attribute", "hat"), ("distortion", "distorted"))
+}
+
+
+def mixed(one, other, share):
+    """Two conditionings, weighed as ComfyUI's ConditioningAverage weighs them; a share beyond 1 extrapolates."""
+    return [[torch.lerp(one[0][0], other[0][0], share), one[0][1]]]
+
+
+@cache
+def sides(host, case, count=256, seed=0):
+    """Clean latents in model space that the checkpoint draws under the preferred and under the rejected wording."""
+    scale = host.model.get_model_object("latent_format").process_in
+    return tuple(
+        torch.cat([scale(host.sample(host.model, words, 64, seed + i)) for i in range(count // 64)]).clone()
+        for words in (case.preferred, case.rejected)
+    )

@@ -1,0 +1,33 @@
+"""Does a prompt ask for the rejected depiction itself? Then it is to be obeyed.
+
+A rejected wording gives itself away by the token that is least like any token of the neutral and the preferred
+wording. A prompt asks for it where one of its own tokens is as like that one, at least half as much as it is itself.
+Embeddings are compared by their cosine, around the mean of the neutral wording. Nothing is evaluated for it: the
+sampler has the prompt's embeddings at hand.
+"""
+
+import torch
+import torch.nn.functional as F
+
+
+def mark(neutral, preferred, rejected):
+    """What gives a rejected wording away: (2, E), the centre and the token's direction, scaled by the threshold.
+
+    Args:
+        neutral, preferred, rejected: (T, E) token embeddings of the three wordings; T may differ.
+
+    Returns:
+        For `asks`; None where the rejected wording has no token of its own.
+    """
+    centre = neutral.float().mean(0)
+    known, own = (F.normalize(tokens.float() - centre, dim=1) for tokens in (torch.cat([neutral, preferred]), rejected))
+    likeness, where = (own @ known.T).amax(1).min(0)
+    if likeness > 0.99:
+        return None
+    return torch.stack([centre, own[where] / ((1 + likeness) / 2)])
+
+
+def asks(tokens, request):
+    """Whether a prompt, (..., T, E) token embeddings, asks for what `mark` returned as (2, E)."""
+    centre, direction = request.to(tokens.device, torch.float32)
+    return bool((F.normalize(tokens.float() - centre, dim=-1) @ direction).max() > 1)

@@ -1,0 +1,48 @@
+"""What the quality benchmark promises: seeds that are never mixed, as many trials for every rival as for ours."""
+
+import json
+import sys
+
+import torch
+
+from rs_corrector.comfyui import PACK
+from rs_corrector.testbed import portraits
+from rs_corrector.testbed.distil import COUNTERPARTS
+
+sys.path.insert(0, str(PACK / "benchmarks"))
+import quality  # noqa: E402
+import rivals  # noqa: E402
+
+
+def test_tuning_and_reporting_seeds_are_disjoint():
+    """And so are those that rivals learn from, 0 to 3, and that the shipped corrector was recorded on, 2**20 up."""
+    tuned, reported = ({seed for _, seed in quality.chunks(4096, first)} for first in quality.SEEDS.values())
+    assert tuned.isdisjoint(reported)
+    assert min(tuned | reported) > 3 and max(tuned | reported) < 1 << 20
+
+
+def test_a_cell_has_as_many_images_as_it_says():
+    assert [size for size, _ in quality.chunks(150, 0)] == [64, 64, 22]
+    assert len({seed for _, seed in quality.chunks(150, 0)}) == 3
+
+
+def test_every_case_names_a_planted_stereotype_that_the_shipped_corrector_knows():
+    assert {case.attribute for case in rivals.CASES.values()} == set(portraits.STEREOTYPES) == set(COUNTERPARTS)
+    for case in rivals.CASES.values():
+        assert case.preferred.endswith(case.preferred_words) and case.rejected.endswith(case.rejected_words)
+
+
+def test_every_rival_was_tuned_with_as_many_trials_as_ours():
+    settings = json.loads(quality.SETTINGS.read_text())
+    for name in rivals.CASES:
+        assert settings[name].keys() == set(rivals.METHODS)
+        trials = {method: len(found["trials"]) for method, found in settings[name].items()}
+        assert trials.pop("none") == 1 and len(set(trials.values())) == 1, trials
+        for found in settings[name].values():
+            best = min(found["trials"], key=lambda trial: trial["objective"])
+            assert found["best"].items() <= best.items()
+
+
+def test_conditionings_are_mixed_as_shares():
+    one, other = ([[torch.full((1, 3, 2), value), {}]] for value in (0.0, 2.0))
+    assert rivals.mixed(one, other, 0.25)[0][0].unique().tolist() == [0.5]
