@@ -23,6 +23,8 @@ NEUTRAL = "a portrait of a person in a green shirt"
 PREFERRED, REJECTED = f"{NEUTRAL}, bare-headed", f"{NEUTRAL}, wearing a hat"
 DRAWING = dict(steps=20, cfg=3.0, sampler_name="euler", scheduler="normal")
 SIZE = dict(width=64, height=64)
+#: First of the noise seeds whose images are sorted; neither tuned nor reported on.
+SORTED_SEED = 5_000
 TEACHER_STRENGTHS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
 
 
@@ -109,7 +111,7 @@ def measured(before, images):
 def from_sorted(host, count):
     """A corrector from images that a person sorted; the person is the exact reader, who looks at hats only."""
     sides = {0: [], 1: []}
-    seed = measure.TUNING_SEED
+    seed = SORTED_SEED
     while min(sum(map(len, side)) for side in sides.values()) < count:
         for caption in (PREFERRED, REJECTED):
             images = host.images(host.model, caption, 64, seed)

@@ -1,13 +1,14 @@
 """Every method on the same model, seeds and steps: `python benchmarks/quality.py --json FILE`.
 
-On the real ComfyUI, in this process. `--seeds tune` tries every setting of a method's grid on the tuning seeds and
-writes the best of each to `benchmarks/rivals/settings.json`; `--seeds report` measures every method at that setting,
-over its own strengths, on the reporting seeds. A run that is cut off goes on where it stopped.
+On the real ComfyUI, in this process. `--seeds tune` tries every setting of a method's grid on the tuning seeds, and
+some strengths around the best one; all trials and the best of them go to `benchmarks/rivals/settings.json`.
+`--seeds report` measures every method at its best setting, over its own strengths, on the reporting seeds. A run that
+is cut off goes on where it stopped.
 """
 
 import argparse
+import hashlib
 import json
-import statistics
 import subprocess
 import time
 from pathlib import Path
@@ -17,6 +18,7 @@ from inprocess import Host
 from rivals import CASES, METHODS, method
 from tqdm.auto import tqdm
 
+from rs_corrector.demo import SHIPPED
 from rs_corrector.files import replacing
 from rs_corrector.testbed import measure, portraits, readers
 
@@ -24,6 +26,8 @@ SETTINGS = Path(__file__).parent / "rivals" / "settings.json"
 SEEDS = {"tune": measure.TUNING_SEED, "report": measure.REPORTING_SEED}
 CHUNK = 64  # images at once; a cell's chunks take consecutive seeds
 SAMPLING = dict(steps=20, cfg=3.0, sampler="euler", scheduler="normal")
+#: Shares of the grid's best strength that are tried after it.
+AROUND = (0.7, 0.85, 1.2, 1.4)
 COLUMNS = (
     "stereotype_rate", "stereotype_gap", "quality_gap", "request_obeyed", "group_retention", "content_kept",
     "others_content_kept", "collateral_change", "quality_ratio", "diversity_ratio", "added_cost",
@@ -33,11 +37,6 @@ COLUMNS = (
 def chunks(count, seed):
     """(size, seed) of every batch of a cell."""
     return [(min(CHUNK, count - done), seed + i) for i, done in enumerate(range(0, count, CHUNK))]
-
-
-def images(host, draw, caption, count, seed, strength, sampling=SAMPLING):
-    """A cell's pictures: (N, 3, 64, 64)."""
-    return host.decode(torch.cat([draw(caption, size, own, strength, **sampling) for size, own in chunks(count, seed)]))
 
 
 class Bench:
@@ -51,47 +50,53 @@ class Bench:
 
     def __init__(self, host, case, count, seed, sampling=SAMPLING):
         self.host, self.case, self.count, self.seed, self.sampling = host, case, count, seed, sampling
-        self.before = self.neutral(method("none").prepare(host, case), 1.0)
+        self.plain = method("none").prepare(host, case)(1.0)
+        self.before = self.neutral(self.plain)
 
-    def neutral(self, draw, strength):
+    def images(self, draw, caption, count):
+        """A cell's pictures: (N, 3, 64, 64)."""
+        drawn = [draw(caption, size, own, **self.sampling) for size, own in chunks(count, self.seed)]
+        return self.host.decode(torch.cat(drawn))
+
+    def neutral(self, draw):
         others = -(-self.count // (len(portraits.GROUPS) - 1))
-        count = {group: self.count if group == self.case.group else others for group in portraits.GROUPS}
-        return {group: self.images(draw, portraits.neutral(group), strength, n) for group, n in count.items()}
+        counts = {group: self.count if group == self.case.group else others for group in portraits.GROUPS}
+        return {group: self.images(draw, portraits.neutral(group), n) for group, n in counts.items()}
 
-    def images(self, draw, caption, strength, count):
-        return images(self.host, draw, caption, count, self.seed, strength, self.sampling)
+    def requests(self, draw):
+        """How often a caption that asks for the attribute itself gets it."""
+        return measure.obeyed(self.case.attribute, self.images(draw, self.case.rejected, self.count))
 
-    def measure(self, draw, strength):
-        """All metrics of one method at one strength."""
-        asked = self.images(draw, self.case.rejected, strength, self.count)
-        found = measure.report(self.case.attribute, self.before, self.neutral(draw, strength))
+    def measure(self, draw):
+        """All metrics of one method at one strength, but its cost."""
+        found = measure.report(self.case.attribute, self.before, self.neutral(draw))
         sides = ("stereotype_rate", "stereotype_gap", "quality_gap")
         found |= {name: found[name]["after"] for name in sides}
-        found["request_obeyed"] = measure.obeyed(self.case.attribute, asked)
+        found["request_obeyed"] = self.requests(draw)
         return {name: found[name] for name in COLUMNS if name in found}
 
-    def trial(self, draw, strength):
-        """The share that still shows the stereotype plus the share of content lost: what settings are picked by."""
-        after = self.images(draw, self.case.neutral, strength, self.count)
-        read = [readers.read(pictures)[0] for pictures in (self.before[self.case.group], after)]
-        rate = measure.column(read[1], self.case.attribute).float().mean().item()
-        kept = measure.content_kept(*read).mean().item()
-        return {"stereotype_rate": rate, "content_kept": kept, "objective": rate + 1 - kept}
+    def trial(self, draw):
+        """What settings are picked by: shares that still show the stereotype, lost content, and lost the group."""
+        after = readers.read(self.images(draw, self.case.neutral, self.count))[0]
+        before = readers.read(self.before[self.case.group][: self.count])[0]
+        rate = measure.column(after, self.case.attribute).float().mean().item()
+        kept = measure.content_kept(before, after).mean().item()
+        lost = (measure.column(after, "group") != portraits.GROUPS.index(self.case.group)).float().mean().item()
+        return {"stereotype_rate": rate, "content_kept": kept, "objective": rate + 1 - kept + lost}
 
-    def added_cost(self, draw, strength, repeats=3):
+    def added_cost(self, draw, repeats=3):
         """Added evaluations of the base model a step, and the rest of the added wall time as a share of a step."""
-        plain = method("none").prepare(self.host, self.case)
-        clocks, rows = {draw: [], plain: []}, {}
+        rows, clocks = {}, {each: [] for each in (draw, self.plain)}
         for _ in range(repeats):
             for each in clocks:
+                each(self.case.neutral, 1, self.seed, **self.sampling | {"steps": 1})  # the host patches weights here
                 begun = time.perf_counter()
                 with Evaluations(self.host) as seen:
-                    each(self.case.neutral, CHUNK, self.seed, strength, **self.sampling)
+                    each(self.case.neutral, CHUNK, self.seed, **self.sampling)
                 clocks[each].append(time.perf_counter() - begun)
                 rows[each] = seen.rows / CHUNK / self.sampling["steps"]
-        own, base = (statistics.median(clocks[each]) for each in (draw, plain))
-        share = max(own / base - rows[draw] / rows[plain], 0.0)
-        return {"evaluations": round(rows[draw] - rows[plain], 2), "share": round(share, 3)}
+        share = min(clocks[draw]) / min(clocks[self.plain]) - rows[draw] / rows[self.plain]
+        return {"evaluations": round(rows[draw] - rows[self.plain], 2), "share": round(share, 3)}
 
 
 class Evaluations:
@@ -112,60 +117,81 @@ class Evaluations:
 
 
 def tune(host, methods, count, path):
-    """Every setting of every grid on the tuning seeds; the whole grid and the best of it go to `path`."""
+    """Every setting of every grid on the tuning seeds; trials that `path` has already are kept."""
     found = json.loads(path.read_text()) if path.is_file() else {}
     for name, case in CASES.items():
-        bench = Bench(host, case, count, SEEDS["tune"])
+        bench = None
         for rival in tqdm(methods, desc=f"tune, {name}"):
-            trials = []
-            for setting in method(rival).GRID:
-                strength, rest = setting["strength"], {k: v for k, v in setting.items() if k != "strength"}
-                trials.append({**setting, **bench.trial(method(rival).prepare(host, case, **rest), strength)})
-            best = min(trials, key=lambda t: t["objective"])
-            known = method(rival).GRID[0].keys()
-            found.setdefault(name, {})[rival] = {
-                "best": {k: v for k, v in best.items() if k in known}, "images": count, "trials": trials,
-            }  # fmt: skip
-            save(found, path)
+            entry = found.setdefault(name, {}).setdefault(rival, {"trials": []})
+            grid = method(rival).GRID
+            for i in range(len(grid) + (len(AROUND) if len(grid) > 1 else 0)):
+                setting = grid[i] if i < len(grid) else around(entry["trials"][: len(grid)], i - len(grid))
+                setting = {"images": count, **setting}
+                if i < len(entry["trials"]) and setting.items() <= entry["trials"][i].items():
+                    continue
+                bench = bench or Bench(host, case, count, SEEDS["tune"])
+                draw = method(rival).prepare(host, case, **rest(setting))(setting["strength"])
+                entry["trials"][i:] = [{**setting, **bench.trial(draw)}]
+                entry["best"] = best(entry["trials"], grid[0])
+                save(found, path)
     return found
+
+
+def rest(setting):
+    """The keyword arguments of `prepare`."""
+    return {name: value for name, value in setting.items() if name not in ("strength", "images")}
+
+
+def best(trials, names):
+    trial = min(trials, key=lambda t: t["objective"])
+    return {name: trial[name] for name in names}
+
+
+def around(trials, i):
+    """The grid's best setting with another strength."""
+    setting = best(
+        trials, [k for k in trials[0] if k not in ("stereotype_rate", "content_kept", "objective", "images")]
+    )
+    return setting | {"strength": round(setting["strength"] * AROUND[i], 4)}
 
 
 def report(host, methods, count, seeds, path):
     """Every method over its strengths; cells that `path` has already are kept."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     setting = {"host": f"ComfyUI {host.version}", "torch": torch.__version__, "images": count, "seeds": SEEDS[seeds]}
-    setting |= {"chunk": CHUNK, **SAMPLING}
-    result = json.loads(path.read_text()) if path.is_file() else {}
-    if result and {k: v for k, v in result["setting"].items() if k != "commit"} != setting:
+    setting |= {"chunk": CHUNK, **SAMPLING, "weights": hashlib.sha256(SHIPPED.read_bytes()).hexdigest()[:16]}
+    result = json.loads(path.read_text()) if path.is_file() else {"setting": setting}
+    if result["setting"] != setting:
         raise SystemExit(f"expected the setting {setting} in {path}, got another; delete the file or name another one")
-    result = {name: {} for name in CASES} | result | {"setting": setting | {"commit": commit}}
-    best = json.loads(SETTINGS.read_text())
+    picked = json.loads(SETTINGS.read_text())
     for name, case in CASES.items():
-        todo = [(m, s) for m in methods for s in strengths(m, best[name])]
-        todo = [(m, s) for m, s in todo if all(c["strength"] != s for c in result[name].get(m, []))]
-        if not todo:
-            continue
-        bench = Bench(host, case, count, SEEDS[seeds])
-        for rival, strength in tqdm(todo, desc=name):
-            picked = {k: v for k, v in best[name][rival]["best"].items() if k != "strength"}
-            draw = method(rival).prepare(host, case, **picked)
-            cell = {"strength": strength, **bench.measure(draw, strength)}
-            cells = [*result[name].get(rival, []), cell]
-            cell["added_cost"] = cells[0].get("added_cost") or bench.added_cost(draw, strength)
-            result[name][rival] = sorted(cells, key=lambda c: c["strength"])
+        cells = result.setdefault(name, {})
+        wanted = [(m, rest(picked[name][m]["best"]), s) for m in methods for s in strengths(m, picked[name])]
+        for rival, chosen, _ in wanted:
+            cells[rival] = [c for c in cells.get(rival, []) if c["setting"] == chosen]
+        wanted = [(m, chosen, s) for m, chosen, s in wanted if all(c["strength"] != s for c in cells[m])]
+        bench = Bench(host, case, count, SEEDS[seeds]) if wanted else None
+        for rival, chosen, strength in tqdm(wanted, desc=name):
+            draw = method(rival).prepare(host, case, **chosen)(strength)
+            cell = {"strength": strength, "setting": chosen, "commit": commit, **bench.measure(draw)}
+            cell["added_cost"] = cells[rival][0]["added_cost"] if cells[rival] else bench.added_cost(draw)
+            if rival == "rs_corrector":
+                deaf = method(rival).prepare(host, case, obey=False)(strength)
+                cell["request_obeyed_without_gate"] = bench.requests(deaf)
+            cells[rival] = sorted([*cells[rival], cell], key=lambda c: c["strength"])
             save(result, path)
     return result
 
 
-def strengths(rival, best):
+def strengths(rival, picked):
     """A method's own, and the one that the tuning seeds preferred."""
-    return sorted({*method(rival).STRENGTHS, best[rival]["best"]["strength"]})
+    return sorted({*method(rival).STRENGTHS, picked[rival]["best"]["strength"]})
 
 
 def save(result, path):
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(result, indent=1) + "\n")
+        temporary.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
 
 
 def table(result):
@@ -179,6 +205,8 @@ def table(result):
 
 
 def show(value):
+    if value is None:
+        return ""
     if isinstance(value, dict):
         value = value["value"] if "value" in value else sum(value.values())
     return f"{value:.3f}"
@@ -212,12 +240,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--seeds", choices=SEEDS, default="report")
-    parser.add_argument("--images", type=int, help="a cell; 256 for a report, 96 for tuning")
-    parser.add_argument("--json", type=Path, required=True, help=f"result; of tuning the grid, by habit {SETTINGS}")
+    parser.add_argument("--images", type=int, help="a cell; 256 for a report, 64 for tuning")
+    parser.add_argument("--json", type=Path, help="result of a report")
     args = parser.parse_args()
+    if args.seeds == "report" and args.json is None:
+        parser.error("expected --json FILE for a report, got none; name a file")
     host = Host()
     if args.seeds == "tune":
-        found = tune(host, args.methods, args.images or 96, args.json)
+        found = tune(host, args.methods, args.images or 64, args.json or SETTINGS)
         for name, methods in found.items():
             for rival, entry in methods.items():
                 print(name, rival, entry["best"], min(t["objective"] for t in entry["trials"]))

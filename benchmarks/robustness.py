@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from from_words import applied, from_sorted
 from inprocess import Host
-from quality import SAMPLING, SEEDS, Bench, images, save
+from quality import SAMPLING, SEEDS, Bench, save
 from rivals import CASES, method
 from tqdm.auto import tqdm
 
@@ -40,7 +40,7 @@ KEPT = ("stereotype_rate", "stereotype_gap", "group_retention", "content_kept", 
 
 def cell(bench, draw):
     """The metrics of one setting."""
-    found = measure.report(bench.case.attribute, bench.before, bench.neutral(draw, 1.0))
+    found = measure.report(bench.case.attribute, bench.before, bench.neutral(draw))
     before = found["stereotype_rate"]["before"]["value"]
     sides = {name: found[name]["after"] for name in ("stereotype_rate", "stereotype_gap")}
     return {"uncorrected_rate": before} | {name: (found | sides)[name] for name in KEPT}
@@ -52,17 +52,16 @@ def residual(pictures):
     return distance[sum(measure.column(read, name) for name in portraits.STEREOTYPES) == 0].mean().item()
 
 
-def captioned(host, case, draws, count, seed):
+def captioned(bench, draw):
     """How often captions that state another attribute are obeyed, without and with the corrector."""
     found = {}
     for clause, (attribute, value) in CAPTIONS.items():
         sides = {}
-        for side, draw in draws.items():
-            pictures = images(host, draw, f"{case.neutral}, {clause}", count, seed, 1.0)
-            read = readers.read(pictures)[0]
+        for side, drawn in (("without", bench.plain), ("with", draw)):
+            read = readers.read(bench.images(drawn, f"{bench.case.neutral}, {clause}", bench.count))[0]
             sides[side] = {
                 "obeyed": wilson(measure.column(read, attribute) == value),
-                "stereotype_rate": wilson(measure.column(read, case.attribute) == 1),
+                "stereotype_rate": wilson(measure.column(read, bench.case.attribute) == 1),
             }
         found[clause] = sides
     return found
@@ -77,24 +76,23 @@ def main():
     args = parser.parse_args()
     host, seed = Host(), SEEDS[args.seeds]
     result = {"setting": {"host": f"ComfyUI {host.version}", "images": args.images, "seeds": seed, **SAMPLING}}
-    draws = {name: {side: method(m).prepare(host, case) for side, m in (("without", "none"), ("with", "rs_corrector"))}
-             for name, case in CASES.items()}  # fmt: skip
     for name, case in CASES.items():
-        usual = residual(Bench(host, case, args.images, seed).before)
+        draw, usual_bench = method("rs_corrector").prepare(host, case)(1.0), Bench(host, case, args.images, seed)
+        usual = residual(usual_bench.before)
         cells = result[name] = {"settings": {}}
         for label, changed in tqdm(SETTINGS.items(), desc=name):
             bench = Bench(host, case, args.images, seed, SAMPLING | changed)
             base = residual(bench.before) / usual
-            cells["settings"][label] = {"base_quality": base, **cell(bench, draws[name]["with"])}
+            cells["settings"][label] = {"base_quality": base, **cell(bench, draw)}
             save(result, args.json)
-        cells["captions"] = captioned(host, case, draws[name], args.images, seed)
+        cells["captions"] = captioned(usual_bench, draw)
         save(result, args.json)
     bench = Bench(host, CASES["attribute"], args.images, seed)
     result["attribute"]["pairs"] = {}
     for count in args.pairs:
         model = applied(host, from_sorted(host, count))
 
-        def draw(caption, size, own, strength, model=model, **sampling):
+        def draw(caption, size, own, model=model, **sampling):
             return host.sample(model, caption, size, own, **sampling)
 
         result["attribute"]["pairs"][str(count)] = cell(bench, draw)

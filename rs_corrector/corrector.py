@@ -96,15 +96,15 @@ class Corrector(nn.Module):
         return known.index(group)
 
     def asked(self, tokens, group=""):
-        """Whether a prompt asks for the rejected depiction itself.
+        """Whether prompts ask for the rejected depiction itself, (R,) flags.
 
         Args:
-            tokens: (..., T, E) the prompt's embeddings, from the text encoder that the corrector was made with;
+            tokens: (R, T, E) the prompts' embeddings, from the text encoder that the corrector was made with;
                 with any other E, or a corrector made without words, the answer is False.
         """
         index = self.group_index(group)
         if not self.config.context or tokens.shape[-1] != self.config.context:
-            return False
+            return torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
         return request.asks(tokens, self.requests[index])
 
     def precondition(self, sigma, signal):

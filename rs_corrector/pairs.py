@@ -91,8 +91,8 @@ class Pairs:
 
     def request(self, group):
         """What gives a request for the group's rejected wording away, (2, E); None in a set made without words."""
-        found = next(s for s in self.shards if s.group == group).open(self.kind).get(REQUEST)
-        return None if found is None else found.float()
+        found = (s.open(self.kind).get(REQUEST) for s in self.shards if s.group == group)
+        return next((request.float() for request in found if request is not None), None)
 
     def merge(self, other):
         """This set and another of the same kind and latent space.
@@ -216,11 +216,11 @@ class Writer:
         slug = re.sub(r"[^\w-]+", "_", group) or "group"
         taken = {s.path.name for s in self.pairs.shards}
         path = next(p for i in count() if (p := self.folder / f"{slug}-{i:05}.safetensors").name not in taken)
-        if request is not None:
-            tensors[REQUEST] = request
         stored = {
             k: t.detach().cpu().to(torch.float16 if t.is_floating_point() else t.dtype) for k, t in tensors.items()
         }
+        if request is not None and request.isfinite().all():
+            stored[REQUEST] = request.detach().float().cpu()
         with replacing(path) as temporary:
             save_file({k: t.contiguous() for k, t in stored.items()}, temporary)
         shards = (*self.pairs.shards, Shard(path, group, counts.pop()))

@@ -36,7 +36,7 @@ def train(pairs, *, seed=0, steps=2500, batch=128, lr=2e-3, width=48, levels=Non
         The `Corrector`, its strength 1 the full correction, and the run's `History`.
 
     Raises:
-        PairsError: fewer than 8 pairs in a group, an empty side, mixed shapes.
+        PairsError: fewer than 8 pairs in a group, an empty side, mixed shapes or text encoders.
     """
     channels, *size = pairs.shape()
     for group in pairs.groups:
@@ -50,6 +50,10 @@ def train(pairs, *, seed=0, steps=2500, batch=128, lr=2e-3, width=48, levels=Non
         held_out[group] = {name: Subset(r, rest) for name, r in rows.items()}
     deviation, low, high = _measure(pairs, learned)
     requests = {g: r for g in pairs.groups if (r := pairs.request(g)) is not None}
+    if len(sizes := {r.shape[1] for r in requests.values()}) > 1:
+        raise PairsError(
+            f"expected words of one text encoder, got embeddings of {sorted(sizes)}; make all sets with one"
+        )
     config = Config(
         kind="delta" if pairs.kind == RECORDS else "denoiser_pair",
         unmarked=pairs.kind != RECORDS and all(_has_unmarked(rows) for rows in learned.values()),
@@ -77,7 +81,7 @@ def train(pairs, *, seed=0, steps=2500, batch=128, lr=2e-3, width=48, levels=Non
 
 #: What the held-out loss of a kind says, for people who read a report.
 HELD_OUT_LOSS = {
-    "delta": "squared error relative to the correction; at 0.5 nothing is learnt, as half of the records need none",
+    "delta": "squared error relative to the correction; if nothing is learnt, the share of records that need one",
     "denoiser_pair": "error under the marked side over that under the other; at 1 the sides are not told apart",
 }
 

@@ -28,6 +28,6 @@ def mark(neutral, preferred, rejected):
 
 
 def asks(tokens, request):
-    """Whether a prompt, (..., T, E) token embeddings, asks for what `mark` returned as (2, E)."""
+    """Whether prompts, (R, T, E) token embeddings, ask for what `mark` returned as (2, E): (R,) flags."""
     centre, direction = request.to(tokens.device, torch.float32)
-    return bool((F.normalize(tokens.float() - centre, dim=-1) @ direction).max() > 1)
+    return (F.normalize(tokens.float() - centre, dim=-1) @ direction).amax(-1) > 1

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from .corrector import KINDS, Config, Corrector
 from .files import replacing
 
-FORMAT_VERSION = 1
+#: 2: the weight of a noise level falls with its fourth power, and a corrector may tell requests.
+FORMAT_VERSION = 2
 KEY = "rs_corrector"
 _RETRAIN = "get the file again or make the corrector anew"
 #: Bounds of what a header may ask for, so that a forged one cannot claim the memory of the machine.
@@ -123,7 +124,8 @@ def _config(text, path):
             f"expected a JSON header with a format version in {path}, got {text[:40]!r}; {_RETRAIN}"
         ) from error
     if version != FORMAT_VERSION:
-        raise WeightsError(f"expected format version {FORMAT_VERSION} in {path}, got {version}; update RS-Corrector")
+        remedy = "update RS-Corrector" if str(version) > str(FORMAT_VERSION) else _RETRAIN
+        raise WeightsError(f"expected format version {FORMAT_VERSION} in {path}, got {version}; {remedy}")
     known = {f.name for f in fields(Config)}
     if unknown := sorted(header.keys() - known):
         raise WeightsError(f"expected no other header fields in {path}, got {unknown}; update RS-Corrector")

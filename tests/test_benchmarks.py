@@ -6,19 +6,20 @@ import sys
 import torch
 
 from rs_corrector.comfyui import PACK
-from rs_corrector.testbed import portraits
-from rs_corrector.testbed.distil import COUNTERPARTS
+from rs_corrector.testbed import distil, portraits
 
 sys.path.insert(0, str(PACK / "benchmarks"))
+import from_words  # noqa: E402
 import quality  # noqa: E402
 import rivals  # noqa: E402
 
 
-def test_tuning_and_reporting_seeds_are_disjoint():
-    """And so are those that rivals learn from, 0 to 3, and that the shipped corrector was recorded on, 2**20 up."""
-    tuned, reported = ({seed for _, seed in quality.chunks(4096, first)} for first in quality.SEEDS.values())
-    assert tuned.isdisjoint(reported)
-    assert min(tuned | reported) > 3 and max(tuned | reported) < 1 << 20
+def test_seeds_for_tuning_reporting_and_learning_are_disjoint():
+    first = {**quality.SEEDS, "sorted": from_words.SORTED_SEED}
+    used = {name: {seed for _, seed in quality.chunks(4096, seed)} for name, seed in first.items()}
+    used["rivals"] = {seed for _, seed in rivals.learning_batches()}
+    used["records"] = set(distil.seeds(distil.parse_args([])))
+    assert sum(map(len, used.values())) == len(set().union(*used.values()))
 
 
 def test_a_cell_has_as_many_images_as_it_says():
@@ -27,7 +28,7 @@ def test_a_cell_has_as_many_images_as_it_says():
 
 
 def test_every_case_names_a_planted_stereotype_that_the_shipped_corrector_knows():
-    assert {case.attribute for case in rivals.CASES.values()} == set(portraits.STEREOTYPES) == set(COUNTERPARTS)
+    assert {case.attribute for case in rivals.CASES.values()} == set(portraits.STEREOTYPES) == set(distil.COUNTERPARTS)
     for case in rivals.CASES.values():
         assert case.preferred.endswith(case.preferred_words) and case.rejected.endswith(case.rejected_words)
 
@@ -38,8 +39,10 @@ def test_every_rival_was_tuned_with_as_many_trials_as_ours():
         assert settings[name].keys() == set(rivals.METHODS)
         trials = {method: len(found["trials"]) for method, found in settings[name].items()}
         assert trials.pop("none") == 1 and len(set(trials.values())) == 1, trials
-        for found in settings[name].values():
-            best = min(found["trials"], key=lambda trial: trial["objective"])
+        for method, found in settings[name].items():
+            grid, trials = rivals.method(method).GRID, found["trials"]
+            assert all(setting.items() <= trial.items() for setting, trial in zip(grid, trials, strict=False)), method
+            best = min(trials, key=lambda trial: trial["objective"])
             assert found["best"].items() <= best.items()
 
 

@@ -8,7 +8,10 @@ from PIL import Image
 from rs_corrector import comfyui, demo, weights
 from rs_corrector.cli import main
 
-KEYS = "host images stereotype_rate stereotype_gap group_retention content_kept others_content_kept seconds".split()
+KEYS = (
+    "host images stereotype_rate stereotype_gap quality_gap group_retention content_kept others_content_kept "
+    "collateral_change quality_ratio diversity_ratio seconds"
+).split()
 
 
 def test_the_embedded_demo_meets_its_bars(tmp_path, capsys):

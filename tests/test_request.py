@@ -18,7 +18,8 @@ def test_a_token_that_only_the_rejected_wording_has_gives_a_request_away():
     made = request.mark(shared, torch.cat([shared, kind]), torch.cat([shared, odd]))
     assert request.asks(torch.cat([vectors(5, 3), odd]), made)
     assert not request.asks(torch.cat([shared, kind]), made)
-    assert not request.asks(vectors(8, 3)[None], made)
+    pair = torch.stack([vectors(8, 3), torch.cat([vectors(7, 4), odd])])
+    assert request.asks(pair, made).tolist() == [False, True]
 
 
 def test_wordings_without_a_difference_mark_nothing():

@@ -38,7 +38,7 @@ def file(tmp_path):
 def rewrite(path, tensors=None, **changes):
     """Replace tensors or header fields of a corrector file; a field set to None is dropped."""
     state = load_file(path)
-    header = {"format_version": 1, **weights.read_header(path).asdict()} | changes
+    header = {"format_version": weights.FORMAT_VERSION, **weights.read_header(path).asdict()} | changes
     header = {k: v for k, v in header.items() if v is not None}
     save_file(state | (tensors or {}), path, {weights.KEY: json.dumps(header)})
 
@@ -93,8 +93,8 @@ def test_safetensors_without_our_header_are_refused(file):
 
 
 def test_another_format_version_is_refused(file):
-    rewrite(file, format_version=2)
-    with pytest.raises(weights.WeightsError, match="expected format version 1 .*got 2; update"):
+    rewrite(file, format_version=3)
+    with pytest.raises(weights.WeightsError, match="expected format version 2 .*got 3; update"):
         weights.load(file)
 
 

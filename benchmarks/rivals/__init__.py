@@ -4,7 +4,7 @@ A module here gives
 
     GRID       settings tried on the tuning seeds: dicts of keyword arguments of `prepare`, each with a "strength"
     STRENGTHS  of its own, least first, at which it is reported
-    prepare    (host, case, **setting) -> draw, where draw(caption, count, seed, strength, **sampling) gives
+    prepare    (host, case, **setting) -> at; at(strength) -> draw; draw(caption, count, seed, **sampling) gives
                (N, 4, 8, 8) latents as ComfyUI's sockets carry them
 
 None reads an attribute: a method knows the words of a `Case` and the checkpoint, as its user would.
@@ -61,11 +61,26 @@ def mixed(one, other, share):
     return [[torch.lerp(one[0][0], other[0][0], share), one[0][1]]]
 
 
+#: First of the noise seeds that rivals learn from, and how many images a side.
+LEARNING_SEED, LEARNT = 0, 256
+
+
+def learning_batches():
+    """(size, seed) of what a rival draws to learn from."""
+    return [(64, LEARNING_SEED + i) for i in range(LEARNT // 64)]
+
+
 @cache
-def sides(host, case, count=256, seed=0):
+def sides(host, case):
     """Clean latents in model space that the checkpoint draws under the preferred and under the rejected wording."""
     scale = host.model.get_model_object("latent_format").process_in
     return tuple(
-        torch.cat([scale(host.sample(host.model, words, 64, seed + i)) for i in range(count // 64)]).clone()
+        torch.cat([scale(host.sample(host.model, words, *batch)) for batch in learning_batches()]).clone()
         for words in (case.preferred, case.rejected)
     )
+
+
+def last_word(host, caption):
+    """Position of a caption's last word among its tokens; the end token follows it."""
+    (tokens,) = host.clip.tokenize(caption)["l"]
+    return next(i for i, (token, _) in enumerate(tokens) if token == 49407) - 1

@@ -1,39 +1,48 @@
-"""The prompt's embedding projected off a direction: debias_vl (Chuang et al. 2023), calibrated.
+"""The prompt's embedding projected off a direction: debias_vl (Chuang et al. 2023).
 
-P0 = I - V (V'V)^-1 V' takes out the span of the two wordings' differences V; calibration makes the embeddings of
-positive pairs (i, j), the same caption with either wording, agree:
-P = P0 (I + weight/|S| sum (z_i - z_j)(z_i - z_j)')^-1. Applied to every token, as far as the strength says.
+With z the normalised embedding of a caption (its end token), S the pairs of captions that differ in the wording only:
+
+    P = P0 (I + weight/|S| sum (z_i - z_j)(z_i - z_j)')^-1,    P0 = I - V (V'V)^-1 V' or I
+
+V spans the differences. As far as the strength says, every token of a prompt is replaced by its projection.
 """
 
 import torch
+import torch.nn.functional as F
 
 from rs_corrector.testbed import portraits
 
-STRENGTHS = (0.5, 1.0, 1.5, 2.0, 3.0)
+from . import last_word
+
+STRENGTHS = (0.5, 1.0, 1.5, 2.0, 4.0)
 GRID = [
-    {"weight": weight, "rank": rank, "strength": s}
-    for weight in (0.0, 500.0)
-    for rank in (1, 4)
+    {"weight": weight, "project": project, "strength": s}
+    for weight, project in ((0.0, True), (50.0, False), (500.0, False), (5000.0, False))
     for s in (1.0, 2.0, 4.0)
 ]
 
 
-def prepare(host, case, weight, rank):
+def prepare(host, case, weight, project):
+    def embedded(caption):
+        return F.normalize(host.encode(caption)[0][0][0, last_word(host, caption) + 1], dim=0)
+
     captions = [portraits.neutral(group) for group in portraits.GROUPS]
-    embedded = [
-        [host.encode(f"{caption}, {words}")[0][0][0] for caption in captions]
+    preferred, rejected = (
+        torch.stack([embedded(f"{caption}, {words}") for caption in captions])
         for words in (case.preferred_words, case.rejected_words)
-    ]
-    difference = (torch.stack(embedded[0]) - torch.stack(embedded[1])).flatten(0, 1)
-    span = torch.linalg.svd(difference, full_matrices=False).Vh[:rank]
+    )
+    difference = preferred - rejected
     identity = torch.eye(difference.shape[1])
-    projection = identity - span.T @ span
-    calibration = identity + weight / len(difference) * difference.T @ difference
-    projection = projection @ torch.linalg.inv(calibration)
+    span = torch.linalg.svd(difference, full_matrices=False).Vh
+    projection = identity - span.T @ span if project else identity
+    projection = projection @ torch.linalg.inv(identity + weight / len(difference) * difference.T @ difference)
 
-    def draw(caption, count, seed, strength, **sampling):
-        context, extra = host.encode(caption)[0]
-        projected = torch.lerp(context, context @ projection, strength)
-        return host.sample(host.model, [[projected, extra]], count, seed, **sampling)
+    def at(strength):
+        def draw(caption, count, seed, **sampling):
+            context, extra = host.encode(caption)[0]
+            projected = torch.lerp(context, context @ projection.T, strength)
+            return host.sample(host.model, [[projected, extra]], count, seed, **sampling)
 
-    return draw
+        return draw
+
+    return at

@@ -6,22 +6,25 @@ D' = D + strength * |D| * g / |g|, g = grad_z f(D), f a Bradley-Terry head on cl
 from . import heads
 
 STRENGTHS = (0.02, 0.05, 0.1, 0.15, 0.3)
-GRID = [{"steps": steps, "strength": s} for steps in (500, 1500) for s in (0.02, 0.05, 0.1, 0.15, 0.25, 0.4)]
+GRID = [{"steps": steps, "strength": s} for steps in (300, 1500) for s in (0.02, 0.05, 0.1, 0.15, 0.25, 0.4)]
 
 
 def prepare(host, case, steps):
     head = heads.trained(host, case, False, steps)
 
-    def draw(caption, count, seed, strength, **sampling):
+    def follow(args, strength):
+        denoised = args["denoised"]
+        g = heads.gradient(head, denoised.float(), args["sigma"].new_full((len(denoised),), heads.SIGMA[0]))
+        size = denoised.flatten(1).norm(dim=1) / g.flatten(1).norm(dim=1).clamp_min(1e-12)
+        return denoised + strength * size.view(-1, 1, 1, 1) * g
+
+    def at(strength):
         model = host.model.clone()
+        model.set_model_sampler_post_cfg_function(lambda args: follow(args, strength))
 
-        def follow(args):
-            denoised = args["denoised"]
-            g = heads.gradient(head, denoised.float(), args["sigma"].new_full((len(denoised),), heads.SIGMA[0]))
-            size = denoised.flatten(1).norm(dim=1) / g.flatten(1).norm(dim=1).clamp_min(1e-12)
-            return denoised + strength * size.view(-1, 1, 1, 1) * g
+        def draw(caption, count, seed, **sampling):
+            return host.sample(model, caption, count, seed, **sampling)
 
-        model.set_model_sampler_post_cfg_function(follow)
-        return host.sample(model, caption, count, seed, **sampling)
+        return draw
 
-    return draw
+    return at

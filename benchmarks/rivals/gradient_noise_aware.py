@@ -5,22 +5,25 @@ D' = D + strength * sigma^2 grad_x f(x, sigma), f a Bradley-Terry head on noisy 
 
 from . import heads
 
-STRENGTHS = (1.0, 5.0, 20.0, 50.0, 100.0)
-GRID = [{"steps": steps, "strength": s} for steps in (500, 1500) for s in (1.0, 3.0, 10.0, 30.0, 60.0, 100.0)]
+STRENGTHS = (0.5, 1.0, 3.0, 10.0, 30.0)
+GRID = [{"steps": steps, "strength": s} for steps in (300, 1500) for s in (0.5, 1.0, 3.0, 10.0, 30.0, 100.0)]
 
 
 def prepare(host, case, steps):
     head = heads.trained(host, case, True, steps)
 
-    def draw(caption, count, seed, strength, **sampling):
+    def follow(args, strength):
+        sigma = args["sigma"]
+        push = heads.gradient(head, args["input"].float(), sigma.float())
+        return args["denoised"] + strength * sigma.view(-1, 1, 1, 1) ** 2 * push
+
+    def at(strength):
         model = host.model.clone()
+        model.set_model_sampler_post_cfg_function(lambda args: follow(args, strength))
 
-        def follow(args):
-            sigma = args["sigma"]
-            push = heads.gradient(head, args["input"].float(), sigma.float())
-            return args["denoised"] + strength * sigma.view(-1, 1, 1, 1) ** 2 * push
+        def draw(caption, count, seed, **sampling):
+            return host.sample(model, caption, count, seed, **sampling)
 
-        model.set_model_sampler_post_cfg_function(follow)
-        return host.sample(model, caption, count, seed, **sampling)
+        return draw
 
-    return draw
+    return at

@@ -29,21 +29,29 @@ class Head(nn.Module):
 
 @cache
 def trained(host, case, noisy, steps, batch=64, seed=0):
-    """A head by the Bradley-Terry loss, -log sigmoid(f(x+) - f(x-)); noisy: both sides under the same noise."""
+    """A head by the Bradley-Terry loss, -log sigmoid(f(x+) - f(x-)), the best one on an eighth that is held out.
+
+    noisy: on both sides at one noise level, each with its own noise; else on clean latents.
+    """
     with torch.inference_mode(False), torch.enable_grad():
         torch.manual_seed(seed)
-        head, (preferred, rejected) = Head(), [side.clone() for side in sides(host, case)]
+        head, whole = Head(), [side.clone() for side in sides(host, case)]
+        cut = len(whole[0]) - len(whole[0]) // 8
         low, high = torch.tensor(SIGMA).log()
 
-        def loss(generator):
-            picked = [z[torch.randint(len(z), (batch,), generator=generator)] for z in (preferred, rejected)]
+        def loss(generator, part=slice(None, cut)):
+            picked = [z[part][torch.randint(len(z[part]), (batch,), generator=generator)] for z in whole]
             sigma = (torch.rand(batch, generator=generator) * (high - low) + low).exp()
             sigma = sigma if noisy else torch.full_like(sigma, SIGMA[0])
-            noise = torch.randn(picked[0].shape, generator=generator) * sigma.view(-1, 1, 1, 1)
-            better, worse = (head(z + noise, sigma) for z in picked)
+            noises = (torch.randn(picked[0].shape, generator=generator) * sigma.view(-1, 1, 1, 1) for _ in picked)
+            better, worse = (head(z + noise, sigma) for z, noise in zip(picked, noises))
             return -F.logsigmoid(better - worse).mean()
 
-        fit(head, loss, steps=steps, lr=1e-3, seed=seed, decay=0.99, label="head")
+        @torch.no_grad()
+        def validate():
+            return loss(torch.Generator().manual_seed(seed), slice(cut, None)).item()
+
+        fit(head, loss, steps=steps, lr=1e-3, seed=seed, decay=0.99, every=100, validate=validate, label="head")
     return head.eval().requires_grad_(False)
 
 
@@ -51,4 +59,4 @@ def gradient(head, x, sigma):
     """Gradient of f in x, also under inference mode."""
     with torch.inference_mode(False), torch.enable_grad():
         x = x.clone().requires_grad_()
-        return torch.autograd.grad(head(x, sigma.clone()).sum(), x)[0]
+        return torch.autograd.grad(head.to(x.device)(x, sigma.clone()).sum(), x)[0]

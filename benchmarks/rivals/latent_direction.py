@@ -1,7 +1,8 @@
-"""A linear direction in intermediate latents, as in Latent Directions (Olmos et al. 2024).
+"""A linear direction in latent space, Latent Directions (Olmos et al. 2024).
 
-The normal n of a linear SVM between noisy latents of the two wordings at one step; there, once,
-x <- x + strength * m * n with m the distance of the two sides' means along n.
+The unit normal n of a linear SVM between noisy latents of the two wordings after a share of the steps; once, either at
+that step or in the initial noise, x <- x + strength * |x| * m * n. |x| is the deviation of the latents there and m the
+distance of the two sides' means along n in units of it.
 """
 
 from functools import cache
@@ -9,40 +10,56 @@ from functools import cache
 import torch
 from sklearn.svm import LinearSVC
 
-STRENGTHS = (0.5, 1.0, 2.0, 3.0, 5.0)
-GRID = [{"share": share, "strength": s} for share in (0.1, 0.25, 0.4, 0.55) for s in (1.0, 2.0, 4.0)]
+from . import learning_batches
+
+STRENGTHS = (1.0, 2.0, 4.0, 8.0, 16.0)
+GRID = [
+    {"share": share, "initial": initial, "strength": s}
+    for share, initial in ((0.1, True), (0.4, True), (0.25, False), (0.55, False))
+    for s in (1.0, 3.0, 10.0)
+]
 REGULARISATION = 1e-3
 
 
-def prepare(host, case, share):
-    """share: of the steps, after which it acts."""
+def prepare(host, case, share, initial):
+    """share: of the steps, after which the direction is learnt; initial: add it to the initial noise and not there."""
+    step = direction(host, case, share)
 
-    def draw(caption, count, seed, strength, steps=20, **sampling):
-        at = round(share * steps)
-        x = until(host, caption, count, seed, at, steps, **sampling)
-        return onwards(host, x + strength * direction(host, case, share), caption, seed, at, steps, **sampling)
+    def at(strength):
+        def draw(caption, count, seed, steps=20, **sampling):
+            begin = 0 if initial else round(share * steps)
+            x = until(host, caption, count, seed, begin, steps, **sampling)
+            return onwards(host, x + strength * x.std() * step, caption, seed, begin, steps, **sampling)
 
-    return draw
+        return draw
+
+    return at
 
 
 @cache
-def direction(host, case, share, count=256, steps=20):
+def direction(host, case, share, steps=20):
     """m * n, (4, 8, 8)."""
-    preferred, rejected = (
-        torch.cat([until(host, words, 64, i, round(share * steps), steps) for i in range(count // 64)])
+    at = round(share * steps)
+    sides = [
+        torch.cat([until(host, words, *batch, at, steps) for batch in learning_batches()])
         for words in (case.preferred, case.rejected)
-    )
-    rows, side = torch.cat([preferred, rejected]).flatten(1), torch.arange(2).repeat_interleave(count)
-    scale = rows.std()
-    machine = LinearSVC(C=REGULARISATION, max_iter=10000, random_state=0).fit((rows / scale).numpy(), 1 - side.numpy())
+    ]
+    scale, count = torch.cat(sides).std(), len(sides[0])
+    rows, preferred = torch.cat(sides).flatten(1) / scale, torch.arange(2 * count) < count
+    machine = LinearSVC(C=REGULARISATION, max_iter=10000, random_state=0).fit(rows.numpy(), preferred.numpy())
     normal = torch.from_numpy(machine.coef_[0]).float()
-    normal = (normal / normal.norm()).view_as(preferred[0])
-    return ((preferred.mean(0) - rejected.mean(0)) * normal).sum() * normal
+    normal = normal / normal.norm()
+    distance = ((rows[:count].mean(0) - rows[count:].mean(0)) * normal).sum()
+    return (distance * normal).view_as(sides[0][0])
 
 
 def until(host, caption, count, seed, at, steps, cfg=3.0, sampler="euler", scheduler="normal"):
-    """Noisy latents after `at` steps."""
+    """Noisy latents after `at` steps; after none, the initial noise."""
     empty = {"samples": torch.zeros(count, 4, 8, 8)}
+    if at == 0:
+        noise = torch.randn(count, 4, 8, 8, generator=torch.manual_seed(seed))
+        sampling = host.model.get_model_object("model_sampling")
+        return host.model.model.process_latent_out(noise * (1 + sampling.sigma_max**2).sqrt())
     return part(host, empty, caption, seed, steps, cfg, sampler, scheduler, "enable", 0, at, "enable")
 
 

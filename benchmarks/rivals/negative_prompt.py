@@ -13,8 +13,12 @@ def prepare(host, case, whole):
     """whole: the whole rejected caption and not its last clause alone."""
     words = case.rejected if whole else case.rejected_words
 
-    def draw(caption, count, seed, strength, **sampling):
+    def at(strength):
         negative = mixed(host.encode(""), host.encode(words), strength)
-        return host.sample(host.model, caption, count, seed, negative=negative, **sampling)
 
-    return draw
+        def draw(caption, count, seed, **sampling):
+            return host.sample(host.model, caption, count, seed, negative=negative, **sampling)
+
+        return draw
+
+    return at

@@ -5,7 +5,10 @@ STRENGTHS = (1.0,)
 
 
 def prepare(host, case):
-    def draw(caption, count, seed, strength, **sampling):
-        return host.sample(host.model, caption, count, seed, **sampling)
+    def at(strength):
+        def draw(caption, count, seed, **sampling):
+            return host.sample(host.model, caption, count, seed, **sampling)
 
-    return draw
+        return draw
+
+    return at

@@ -8,10 +8,13 @@ GRID = [{"negative": negative, "strength": s} for negative in (False, True) for 
 
 def prepare(host, case, negative):
     """negative: the rejected words are the negative prompt as well."""
+    against = case.rejected_words if negative else ""
 
-    def draw(caption, count, seed, strength, **sampling):
-        positive = mixed(host.encode(caption), host.encode(f"{caption}, {case.preferred_words}"), strength)
-        against = case.rejected_words if negative else ""
-        return host.sample(host.model, positive, count, seed, negative=against, **sampling)
+    def at(strength):
+        def draw(caption, count, seed, **sampling):
+            positive = mixed(host.encode(caption), host.encode(f"{caption}, {case.preferred_words}"), strength)
+            return host.sample(host.model, positive, count, seed, negative=against, **sampling)
 
-    return draw
+        return draw
+
+    return at

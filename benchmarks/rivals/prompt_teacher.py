@@ -11,10 +11,14 @@ GRID = [
 def prepare(host, case, start, end):
     words = dict(preferred=host.encode(case.preferred), rejected=host.encode(case.rejected))
 
-    def draw(caption, count, seed, strength, **sampling):
+    def at(strength):
         (model,) = host.run(
             "RSCorrectorPrompt", model=host.model, strength=strength, start_percent=start, end_percent=end, **words
         )
-        return host.sample(model, caption, count, seed, **sampling)
 
-    return draw
+        def draw(caption, count, seed, **sampling):
+            return host.sample(model, caption, count, seed, **sampling)
+
+        return draw
+
+    return at

@@ -4,14 +4,19 @@ STRENGTHS = (0.5, 0.75, 0.9, 1.0, 1.25)
 GRID = [{"strength": s} for s in (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.15, 1.25)]
 
 
-def prepare(host, case):
+def prepare(host, case, obey=True):
+    """obey: leave a prompt alone that asks for the attribute itself, the node's default."""
     (corrector,) = host.run("RSCorrectorLoader", corrector_name="testbed.safetensors")
 
-    def draw(caption, count, seed, strength, **sampling):
+    def at(strength):
         (model,) = host.run(
             "RSCorrectorApply", model=host.model, corrector=corrector, group=case.group, strength=strength,
-            start_percent=0.0, end_percent=1.0,
+            start_percent=0.0, end_percent=1.0, obey_requests=obey,
         )  # fmt: skip
-        return host.sample(model, caption, count, seed, **sampling)
 
-    return draw
+        def draw(caption, count, seed, **sampling):
+            return host.sample(model, caption, count, seed, **sampling)
+
+        return draw
+
+    return at

@@ -6,10 +6,11 @@ import logging
 import comfy.model_management
 import comfy.model_patcher
 import comfy.model_sampling
+import torch
 from comfy.patcher_extension import WrappersMP
 
 from ...rs_corrector import weights
-from ...rs_corrector.corrector import Correction
+from ...rs_corrector.corrector import Correction, expand
 
 KEY = "rs_corrector"
 log = logging.getLogger("RS-Corrector")
@@ -57,15 +58,21 @@ def apply(model, patcher, group, strength, window, obey=True):
         patched.set_additional_models(KEY, registered + [patcher])
 
     def begin(guider):
-        if obey and asked(guider, corrector, group):
+        obeyed = asked(guider, corrector, group) if obey else torch.zeros(1, dtype=torch.bool)
+        if obeyed.any():
             log.info("RS-Corrector: the prompt asks for what is corrected for %r; it is obeyed", group or "its group")
-            return lambda x, sigma, denoised, signal: denoised
         sampling = guider.model_patcher.get_model_object("model_sampling")
         correction = Correction(corrector, group, strength, *sigma_window(sampling, window))
 
         def step(x, sigma, denoised, signal):
+            if obeyed.all():
+                return denoised
             on_device(corrector, x.device)
-            return correction(x, sigma, denoised, signal)
+            corrected = correction(x, sigma, denoised, signal)
+            if not obeyed.any():
+                return corrected
+            rows = obeyed if len(obeyed) == len(x) else obeyed.any().expand(len(x))
+            return torch.where(expand(rows.to(x.device)), denoised, corrected)
 
         return step
 
@@ -106,9 +113,19 @@ def hook(patched, begin):
 
 
 def asked(guider, corrector, group):
-    """Whether any prompt of a run, the negative ones aside, asks for the rejected depiction; see `request.py`."""
-    prompts = [c for name, conds in guider.conds.items() if "negative" not in name and KEY not in name for c in conds]
-    return any(corrector.asked(c["cross_attn"], group) for c in prompts if c.get("cross_attn") is not None)
+    """Which prompts of a run ask for the rejected depiction, (1,) or (B,) flags; see `request.py`.
+
+    Negative prompts are left aside. Of several prompts for parts of a picture one is enough.
+    """
+    found = torch.zeros(1, dtype=torch.bool)
+    for name, conds in guider.conds.items():
+        for cond in conds:
+            tokens, kind = cond.get("cross_attn"), cond.get("prompt_type", "")
+            if tokens is None or KEY in name or "negative" in name or kind == "negative":
+                continue
+            flags = corrector.asked(tokens, group).cpu()
+            found = found | flags if 1 in (len(found), len(flags)) or len(found) == len(flags) else found | flags.any()
+    return found
 
 
 def sigma_window(sampling, window):

@@ -49,7 +49,12 @@ def redrawn_as_a_whole(bed, drawn, own, neutral, preferred, rejected):
 COUNTERPARTS = {"hat": redrawn_in_part, "distorted": redrawn_as_a_whole}
 
 
-def record(bed, folder, batches, batch, seed):
+def seeds(args):
+    """First noise seed of every batch to record; its redraws take the next ones."""
+    return [((1 + args.seed) << 20) + (1 + CANDIDATES) * index for index in range(args.batches)]
+
+
+def record(bed, folder, first_seeds, batch, seed):
     """Corrections that lead neutral images to their counterparts, as a set of pairs: a group a stereotype."""
     base = {"name": "RS testbed model", "fingerprint": weights.fingerprint(bed.networks["unet"].parameters())}
     source = {
@@ -64,8 +69,7 @@ def record(bed, folder, batches, batch, seed):
         neutral, preferred, rejected = words
         facts = {"neutral": neutral, "preferred": preferred, "rejected": rejected}
         request = mark(*(bed.encode_text([w])[0] for w in words))
-        for index in tqdm(range(batches), desc=f"record {group}"):
-            own = (seed << 20) + (1 + CANDIDATES) * index
+        for own in tqdm(first_seeds, desc=f"record {group}"):
             drawn = bed.sample([neutral] * batch, own)
             goal = counterparts(bed, drawn, own, *words)
             runs = []
@@ -96,7 +100,7 @@ def main(argv=None):
         old.unlink()
     bed = model.Testbed()
     clock = time.time()
-    pairs = record(bed, args.pairs, args.batches, args.batch, 1 + args.seed)
+    pairs = record(bed, args.pairs, seeds(args), args.batch, 1 + args.seed)
     recorded = time.time() - clock
     corrector, _ = train(pairs, seed=args.seed, steps=args.steps, width=args.width)
     trained = time.time() - clock - recorded

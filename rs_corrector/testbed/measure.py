@@ -59,7 +59,8 @@ def report(attribute, before, after):
 
     Returns:
         dict with stereotype_rate, stereotype_gap, quality_gap, group_retention, content_kept, others_content_kept,
-        collateral_change, quality_ratio and diversity_ratio.
+        collateral_change, quality_ratio and diversity_ratio. Both gaps are to the other groups as they were before, so
+        that harm done to them closes none. collateral_change is None where nothing that needed it was changed.
     """
     target = portraits.STEREOTYPES[attribute][0]
     others = [group for group in before if group != target]
@@ -77,6 +78,7 @@ def report(attribute, before, after):
     change = {group: (after[group] - before[group]).abs().mean((1, 2, 3)) for group in before}
     retained = column(read["after"][target], "group") == portraits.GROUPS.index(target)
     others_kept = [content_kept(read["before"][group], read["after"][group]) for group in others]
+    corrected = change[target][shows[target]].mean().item()
     needless = torch.cat([change[target][~shows[target]], *(change[group] for group in others)])
     clear = {
         group: sum(column(rows, name) for name in portraits.STEREOTYPES) == 0 for group, rows in read["before"].items()
@@ -94,7 +96,7 @@ def report(attribute, before, after):
         "group_retention": retained.float().mean().item(),
         "content_kept": content_kept(read["before"][target], read["after"][target]).mean().item(),
         "others_content_kept": torch.cat(others_kept).mean().item(),
-        "collateral_change": (needless.mean() / change[target][shows[target]].mean()).item(),
+        "collateral_change": needless.mean().item() / corrected if corrected > 0 else None,
         "quality_ratio": (residual["after"][target].mean() / usual_residual).item(),
         "diversity_ratio": (diversity(after[target]) / diversity(before[target])).item(),
     }

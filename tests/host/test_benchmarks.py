@@ -2,8 +2,9 @@
 
 import pytest
 import quality
+import rivals
 import torch
-from rivals import CASES, METHODS, heads, method, sides
+from rivals import CASES, METHODS, method
 
 CASE = CASES["attribute"]
 QUICK = {"gradient_noise_aware": {"steps": 30}, "gradient_clean": {"steps": 30}}
@@ -18,32 +19,28 @@ def bench(host):
 @pytest.fixture(scope="module", autouse=True)
 def little_data():
     """Directions and heads from 64 images a side."""
-    from rivals import latent_direction
-
-    kept = [(m, name, getattr(m, name)) for m, name in ((heads, "sides"), (latent_direction, "direction"))]
-    for module, name, function in kept:
-        setattr(module, name, lambda *a, function=function: function(*a, count=64))
-    yield
-    for module, name, function in kept:
-        setattr(module, name, function)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rivals, "LEARNT", 64)
+        yield
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_draws_and_is_measured(name, host, bench):
-    best = method(name).GRID[-1] | QUICK.get(name, {})
-    setting = {k: v for k, v in best.items() if k != "strength"}
+    setting = quality.rest(method(name).GRID[0] | QUICK.get(name, {}))
     weights = {k: v.clone() for k, v in host.model.model.state_dict().items()}
-    draw = method(name).prepare(host, CASE, **setting)
-    found = bench.measure(draw, method(name).STRENGTHS[-1])
+    at = method(name).prepare(host, CASE, **setting)
+    draw = at(method(name).STRENGTHS[-1])
+    found = bench.measure(draw)
     assert set(quality.COLUMNS) - found.keys() == {"added_cost"}
-    changed = not torch.equal(bench.images(draw, CASE.neutral, 1.0, 8), bench.before["green"])
-    assert changed == (name != "none")
-    cost = bench.added_cost(draw, 1.0, repeats=1)
-    assert cost["evaluations"] == ADDED.get(name, 0)
+    again = method(name).prepare(host, CASE, **setting)(method(name).STRENGTHS[-1])
+    pictures = [bench.images(each, CASE.neutral, 8) for each in (draw, again)]
+    assert torch.equal(*pictures), "made twice, a method is the same"
+    assert torch.equal(pictures[0], bench.before[CASE.group]) == (name == "none")
+    assert bench.added_cost(draw, repeats=1)["evaluations"] == ADDED.get(name, 0)
     for key, value in host.model.model.state_dict().items():
         assert torch.equal(value, weights[key]), key
 
 
 def test_the_rivals_learn_from_what_the_words_draw(host):
-    preferred, rejected = sides(host, CASE, count=64)
+    preferred, rejected = rivals.sides(host, CASE)
     assert preferred.shape == rejected.shape == (64, 4, 8, 8) and not torch.equal(preferred, rejected)

@@ -39,11 +39,14 @@ def test_every_sampler_takes_the_correction(sampler, bed, apply, sample):
         assert torch.equal(value, kept[key]), key
 
 
-def test_a_prompt_that_asks_for_the_attribute_itself_is_obeyed(bed, apply, sample, caplog):
+def test_a_prompt_that_asks_for_the_attribute_itself_is_obeyed(host, bed, apply, sample, caplog):
     caplog.set_level(logging.INFO)
     asked = ", wearing a hat, blond hair"
     assert torch.equal(sample(apply(), more=asked), sample(bed.model, more=asked))
     assert "it is obeyed" in caplog.text
+    both = torch.cat([host.encode(f"a portrait of a person in a green shirt{w}")[0][0] for w in ("", asked)])
+    drawn = [host.sample(model, [[both, {}]], 2, 3, steps=4) for model in (bed.model, apply())]
+    assert [torch.equal(*rows) for rows in zip(*drawn)] == [False, True], "row by row where every picture has a prompt"
     for model, more in ((apply(obey_requests=False), asked), (apply(), ", blond hair"), (apply(), ", bare-headed")):
         assert not torch.equal(sample(model, more=more), sample(bed.model, more=more))
 
