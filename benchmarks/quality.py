@@ -27,7 +27,7 @@ SEEDS = {"tune": measure.TUNING_SEED, "report": measure.REPORTING_SEED}
 CHUNK = 64  # images at once; a cell's chunks take consecutive seeds
 SAMPLING = dict(steps=20, cfg=3.0, sampler="euler", scheduler="normal")
 #: Shares of the grid's best strength that are tried after it.
-AROUND = (0.7, 0.85, 1.2, 1.4)
+AROUND = (0.8, 1.25)
 COLUMNS = (
     "stereotype_rate", "stereotype_gap", "quality_gap", "request_obeyed", "group_retention", "content_kept",
     "others_content_kept", "collateral_change", "quality_ratio", "diversity_ratio", "added_cost",

@@ -120,10 +120,14 @@ def quality(name):
         rows.append(
             f"| `{method}`, {cell['strength']:g} | {rate(cell['stereotype_rate'])} | {percent(cell['content_kept'])} | "
             f"{percent(cell['others_content_kept'])} | {percent(cell['request_obeyed']['value'])} | "
-            f"{cell['collateral_change']:.2f} | {cell['quality_ratio']:.2f} | {cell['diversity_ratio']:.2f} | "
+            f"{ratio(cell['collateral_change'])} | {ratio(cell['quality_ratio'])} | {ratio(cell['diversity_ratio'])} | "
             f"{cost['evaluations']:g} evaluations + {percent(cost['share'])} |"
         )
     return [*rows, "", *better(r[name])]
+
+
+def ratio(value):
+    return "" if value is None else f"{value:.2f}"
 
 
 def better(methods):
@@ -137,9 +141,11 @@ def better(methods):
         and cell["stereotype_rate"]["value"] <= ours["stereotype_rate"]["value"]
         and cell["content_kept"] >= ours["content_kept"]
     ]
-    if not found:
-        return ["No other method, at any strength that was measured, shows as little of it and keeps as much."]
-    return [f"Showing as little of it and keeping as much or more: {', '.join(found)}."]
+    front = "No other method, at any strength that was measured, shows as little of it and keeps as much."
+    if found:
+        front = f"Showing as little of it and keeping as much or more: {', '.join(found)}."
+    gate = ours["request_obeyed_without_gate"]["value"]
+    return [f"{front} Requests are obeyed by the gate on the prompt; without it ours obeys {percent(gate)} of them."]
 
 
 def robustness():
