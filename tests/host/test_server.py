@@ -55,7 +55,7 @@ def test_a_corrector_is_made_and_used_in_one_graph(server):
 @pytest.mark.parametrize(
     ("node", "inputs", "said"),
     [
-        ("3", dict(group="mauve"), "expected one of the corrector's groups (green), got 'mauve'"),
+        ("3", dict(group="mauve"), "expected one of the corrector's groups (green, gold), got 'mauve'"),
         ("3", dict(start_percent=0.7, end_percent=0.2), "expected start_percent below end_percent"),
         ("2", dict(corrector_name="nowhere.safetensors"), "nowhere.safetensors"),
     ],
