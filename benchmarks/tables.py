@@ -34,6 +34,11 @@ def main_job():
         f"| `content_kept`: other attributes unchanged, same seed | | {percent(r['content_kept'])} |",
         "| `others_content_kept`: the same in other groups, with the corrector for green left on | | "
         f"{percent(r['others_content_kept'])} |",
+        "| `collateral_change`: change of pictures that needed none, over that of corrected ones | | "
+        f"{percent(r['collateral_change'])} |",
+        "| `quality_ratio`: distance to the nearest drawable portrait, over that of clean uncorrected ones | | "
+        f"{ratio(r['quality_ratio'])} |",
+        f"| `diversity_ratio`: difference between pictures, over before | | {ratio(r['diversity_ratio'])} |",
     ]
 
 
@@ -178,9 +183,6 @@ def robustness():
 
 TABLES = {
     "main_job": main_job,
-    "quality attribute": lambda: quality("attribute"),
-    "quality distortion": lambda: quality("distortion"),
-    "robustness": robustness,
     "testbed": testbed,
     "from_words": from_words,
     "training": training,
