@@ -37,6 +37,12 @@ def reconstruction_loss(error):
     return error.abs().mean() + 0.5 * edges + F.avg_pool2d(error, 4).abs().mean()
 
 
+def worst_error(error, share=0.02):
+    """Mean of the largest errors of each picture: a blemish in one place counts, however clean the rest is."""
+    worst = error.abs().amax(1).flatten(1)
+    return worst.topk(round(share * worst.shape[1]), 1).values.mean()
+
+
 def train_vae(vae, args):
     """Reconstruction plus a light KL term (Rombach et al. 2022), on portraits drawn on the fly."""
 
@@ -98,7 +104,8 @@ def polish_decoder(vae, args):
                 mean = vae.encode(images).latent_dist.mean.float()
             noise = torch.randn(mean.shape, generator=generator)
             decoded = vae.decode(mean + LATENT_NOISE / model.SCALE_FACTOR * noise).sample
-        return reconstruction_loss(decoded.float() - images)
+        error = decoded.float() - images
+        return reconstruction_loss(error) + 0.5 * worst_error(error)
 
     fit(
         decoder,
