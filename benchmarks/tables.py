@@ -57,7 +57,8 @@ def testbed():
         *rows,
         "",
         f"The least obeyed caption that states one of the two attributes is obeyed in {percent(obeyed)} of images. "
-        f"Generated images are {residual:.2f} times as far from the nearest drawable one as the autoencoder's own reconstructions are. "
+        f"Generated images are {residual:.2f} times as far from the nearest drawable one as the autoencoder's own "
+        "reconstructions are. "
         f"The attribute that is hardest to read is read right in {percent(min(r['read_back'].values()))} of those.",
     ]
 
