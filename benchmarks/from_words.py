@@ -15,12 +15,10 @@ from inprocess import Host
 from torch.utils.flop_counter import FlopCounterMode
 
 from rs_corrector.corrector import Corrector
-from rs_corrector.metrics import wilson
 from rs_corrector.recipe import levels_for
 from rs_corrector.testbed import measure, portraits, readers
 
-NEUTRAL = "a portrait of a person in a green shirt"
-PREFERRED, REJECTED = f"{NEUTRAL}, bare-headed", f"{NEUTRAL}, wearing a hat"
+GROUP, NEUTRAL, PREFERRED, REJECTED = portraits.wordings("hat")
 DRAWING = dict(steps=20, cfg=3.0, sampler_name="euler", scheduler="normal")
 SIZE = dict(width=64, height=64)
 #: First of the noise seeds whose images are sorted; neither tuned nor reported on.
@@ -43,7 +41,7 @@ def main():
     clock = time.monotonic()
     (pairs,) = host.run(
         "RSCorrectorPairsFromWords", model=host.model, neutral=host.encode(NEUTRAL), negative=host.encode(""),
-        group="green", name="words", count=args.count, batch_size=64, seed=1, **words, **SIZE, **DRAWING,
+        group=GROUP, name="words", count=args.count, batch_size=64, seed=1, **words, **SIZE, **DRAWING,
     )  # fmt: skip
     recorded = time.monotonic() - clock
     corrector, _, report = host.run("RSCorrectorTrain", pairs=pairs, steps=args.steps, **training())
@@ -100,12 +98,7 @@ def applied(host, corrector):
 
 
 def measured(before, images):
-    after = readers.read(images)[0]
-    return {
-        "stereotype_rate": wilson(measure.column(after, "hat") == 1),
-        "group_retention": (measure.column(after, "group") == portraits.GROUPS.index("green")).float().mean().item(),
-        "content_kept": measure.content_kept(before, after).mean().item(),
-    }
+    return measure.target_metrics("hat", before, readers.read(images)[0])
 
 
 def from_sorted(host, count):
@@ -121,7 +114,7 @@ def from_sorted(host, count):
         seed += 1
     preferred, rejected = (torch.cat(side)[:count].movedim(1, -1) for side in sides.values())
     (pairs,) = host.run(
-        "RSCorrectorPairsFromSorted", model=host.model, vae=host.vae, group="green", name=f"sorted_{count}",
+        "RSCorrectorPairsFromSorted", model=host.model, vae=host.vae, group=GROUP, name=f"sorted_{count}",
         preferred=preferred, rejected=rejected,
     )  # fmt: skip
     return host.run("RSCorrectorTrain", pairs=pairs, steps=2500, **training())[0]

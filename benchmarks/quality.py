@@ -11,6 +11,7 @@ import hashlib
 import json
 import subprocess
 import time
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -53,6 +54,11 @@ class Bench:
         self.plain = method("none").prepare(host, case)(1.0)
         self.before = self.neutral(self.plain)
 
+    @cached_property
+    def read(self):
+        """The target group's attributes without a correction."""
+        return readers.read(self.before[self.case.group])[0]
+
     def images(self, draw, caption, count):
         """A cell's pictures: (N, 3, 64, 64)."""
         drawn = [draw(caption, size, own, **self.sampling) for size, own in chunks(count, self.seed)]
@@ -78,10 +84,9 @@ class Bench:
     def trial(self, draw):
         """What settings are picked by: shares that still show the stereotype, lost content, and lost the group."""
         after = readers.read(self.images(draw, self.case.neutral, self.count))[0]
-        before = readers.read(self.before[self.case.group][: self.count])[0]
-        rate = measure.column(after, self.case.attribute).float().mean().item()
-        kept = measure.content_kept(before, after).mean().item()
-        lost = (measure.column(after, "group") != portraits.GROUPS.index(self.case.group)).float().mean().item()
+        found = measure.target_metrics(self.case.attribute, self.read, after)
+        rate, kept = found["stereotype_rate"]["value"], found["content_kept"]
+        lost = 1 - found["group_retention"]
         return {"stereotype_rate": rate, "content_kept": kept, "objective": rate + 1 - kept + lost}
 
     def added_cost(self, draw, repeats=3):
@@ -125,7 +130,7 @@ def tune(host, methods, count, path):
             entry = found.setdefault(name, {}).setdefault(rival, {"trials": []})
             grid = method(rival).GRID
             for i in range(len(grid) + (len(AROUND) if len(grid) > 1 else 0)):
-                setting = grid[i] if i < len(grid) else around(entry["trials"][: len(grid)], i - len(grid))
+                setting = grid[i] if i < len(grid) else around(entry["trials"][: len(grid)], grid[0], i - len(grid))
                 setting = {"images": count, **setting}
                 if i < len(entry["trials"]) and setting.items() <= entry["trials"][i].items():
                     continue
@@ -147,11 +152,9 @@ def best(trials, names):
     return {name: trial[name] for name in names}
 
 
-def around(trials, i):
+def around(trials, names, i):
     """The grid's best setting with another strength."""
-    setting = best(
-        trials, [k for k in trials[0] if k not in ("stereotype_rate", "content_kept", "objective", "images")]
-    )
+    setting = best(trials, names)
     return setting | {"strength": round(setting["strength"] * AROUND[i], 4)}
 
 

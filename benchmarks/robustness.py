@@ -7,6 +7,7 @@ steps at CFG 3, and tells where the setting itself draws badly.
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -49,7 +50,7 @@ def cell(bench, draw):
 def residual(pictures):
     """Mean residual of the pictures that show no planted stereotype."""
     read, distance = readers.read(torch.cat(list(pictures.values())))
-    return distance[sum(measure.column(read, name) for name in portraits.STEREOTYPES) == 0].mean().item()
+    return distance[measure.shows_none(read)].mean().item()
 
 
 def captioned(bench, draw):
@@ -90,11 +91,7 @@ def main():
     bench = Bench(host, CASES["attribute"], args.images, seed)
     result["attribute"]["pairs"] = {}
     for count in args.pairs:
-        model = applied(host, from_sorted(host, count))
-
-        def draw(caption, size, own, model=model, **sampling):
-            return host.sample(model, caption, size, own, **sampling)
-
+        draw = partial(host.sample, applied(host, from_sorted(host, count)))
         result["attribute"]["pairs"][str(count)] = cell(bench, draw)
         save(result, args.json)
     print("\n".join(table(result)))

@@ -15,8 +15,6 @@ from rs_corrector.metrics import wilson
 from rs_corrector.testbed import measure, portraits, readers
 from rs_corrector.testbed.model import Testbed
 
-WORDS = {"hat": {1: "wearing a hat", 0: "bare-headed"}, "distorted": {1: "faded and blurred", 0: "clear and sharp"}}
-
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -39,11 +37,11 @@ def main():
         result["groups"][group] = {name: wilson(measure.column(rows, name) == 1) for name in portraits.STEREOTYPES}
         result["groups"][group]["group"] = wilson(measure.column(rows, "group") == index)
         result["groups"][group]["residual"] = residual.median().item()
-    for name, words in WORDS.items():
+    for name, words in portraits.WORDS.items():
         for group in portraits.GROUPS:
             if group == portraits.STEREOTYPES[name][0]:
                 continue
-            for value, phrase in words.items():
+            for value, phrase in enumerate(words):
                 rows, _ = read(f"a portrait of a person in a {group} shirt, {phrase}", args.images // 4)
                 result["obeyed"][f"{group}, {phrase}"] = wilson(measure.column(rows, name) == value)
     attributes, _ = portraits.sample_attributes(args.images, torch.Generator().manual_seed(measure.REPORTING_SEED))

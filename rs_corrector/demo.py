@@ -47,7 +47,8 @@ def embedded(count):
     from .testbed.model import Testbed
 
     corrector = weights.load(SHIPPED)
-    return measure.before_and_after(Testbed(), Correction(corrector, corrector.config.groups[0]), count)
+    bed, correction = Testbed(), Correction(corrector, corrector.config.groups[0])
+    return measure.drawn(bed, count), measure.drawn(bed, count, correction)
 
 
 def run(host, count, out):

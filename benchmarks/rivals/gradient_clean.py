@@ -18,13 +18,4 @@ def prepare(host, case, steps):
         size = denoised.flatten(1).norm(dim=1) / g.flatten(1).norm(dim=1).clamp_min(1e-12)
         return denoised + strength * size.view(-1, 1, 1, 1) * g
 
-    def at(strength):
-        model = host.model.clone()
-        model.set_model_sampler_post_cfg_function(lambda args: follow(args, strength))
-
-        def draw(caption, count, seed, **sampling):
-            return host.sample(model, caption, count, seed, **sampling)
-
-        return draw
-
-    return at
+    return heads.following(host, follow)

@@ -17,13 +17,4 @@ def prepare(host, case, steps):
         push = heads.gradient(head, args["input"].float(), sigma.float())
         return args["denoised"] + strength * sigma.view(-1, 1, 1, 1) ** 2 * push
 
-    def at(strength):
-        model = host.model.clone()
-        model.set_model_sampler_post_cfg_function(lambda args: follow(args, strength))
-
-        def draw(caption, count, seed, **sampling):
-            return host.sample(model, caption, count, seed, **sampling)
-
-        return draw
-
-    return at
+    return heads.following(host, follow)

@@ -1,6 +1,6 @@
 """Scalar preferences on latents, for the two correctors that follow their gradient."""
 
-from functools import cache
+from functools import cache, partial
 
 import torch
 import torch.nn.functional as F
@@ -60,3 +60,14 @@ def gradient(head, x, sigma):
     with torch.inference_mode(False), torch.enable_grad():
         x = x.clone().requires_grad_()
         return torch.autograd.grad(head.to(x.device)(x, sigma.clone()).sum(), x)[0]
+
+
+def following(host, follow):
+    """`at` of a method whose step is follow(args, strength) -> denoised, after all guidance."""
+
+    def at(strength):
+        model = host.model.clone()
+        model.set_model_sampler_post_cfg_function(lambda args: follow(args, strength))
+        return partial(host.sample, model)
+
+    return at

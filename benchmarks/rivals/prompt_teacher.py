@@ -1,5 +1,7 @@
 """The checkpoint's own difference of two wordings, undistilled: two more evaluations a step (RSCorrectorPrompt)."""
 
+from functools import partial
+
 STRENGTHS = (0.5, 1.0, 1.5, 2.0, 3.0)
 GRID = [
     {"start": start, "end": end, "strength": s}
@@ -15,10 +17,6 @@ def prepare(host, case, start, end):
         (model,) = host.run(
             "RSCorrectorPrompt", model=host.model, strength=strength, start_percent=start, end_percent=end, **words
         )
-
-        def draw(caption, count, seed, **sampling):
-            return host.sample(model, caption, count, seed, **sampling)
-
-        return draw
+        return partial(host.sample, model)
 
     return at

@@ -1,5 +1,7 @@
 """Ours: the shipped corrector through RSCorrectorApply."""
 
+from functools import partial
+
 STRENGTHS = (0.5, 0.75, 0.9, 1.0, 1.25)
 GRID = [{"strength": s} for s in (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.15, 1.25)]
 
@@ -13,10 +15,6 @@ def prepare(host, case, obey=True):
             "RSCorrectorApply", model=host.model, corrector=corrector, group=case.group, strength=strength,
             start_percent=0.0, end_percent=1.0, obey_requests=obey,
         )  # fmt: skip
-
-        def draw(caption, count, seed, **sampling):
-            return host.sample(model, caption, count, seed, **sampling)
-
-        return draw
+        return partial(host.sample, model)
 
     return at

@@ -9,7 +9,7 @@ c is the caption's last word, moved along the two wordings' last words; or every
 caption's.
 """
 
-from functools import cache
+from functools import cache, partial
 
 import torch
 
@@ -50,11 +50,7 @@ def prepare(host, case, word, keep):
         move = ((c + strength * towards).T @ c + kept) @ inverse
         model = host.model.clone()
         model.add_patches({name: ("diff", (w @ move - w,)) for name, w in keys_and_values(host).items()}, 1.0)
-
-        def draw(caption, count, seed, **sampling):
-            return host.sample(model, caption, count, seed, **sampling)
-
-        return draw
+        return partial(host.sample, model)
 
     return at
 

@@ -104,11 +104,11 @@ def main(argv=None):
     recorded = time.time() - clock
     corrector, _ = train(pairs, seed=args.seed, steps=args.steps, width=args.width)
     trained = time.time() - clock - recorded
-    metrics = {"images": args.measured}
+    metrics, before = {"images": args.measured}, measure.drawn(bed, args.measured)
     for attribute in COUNTERPARTS:
         group = portraits.STEREOTYPES[attribute][0]
-        pictures = measure.before_and_after(bed, Correction(corrector, group), args.measured)
-        metrics[group] = measure.report(attribute, *pictures)
+        after = measure.drawn(bed, args.measured, Correction(corrector, group))
+        metrics[group] = measure.report(attribute, before, after)
     corrector.config = replace(corrector.config, metrics=metrics)
     card.save(corrector, args.out)
     print(f"recorded in {recorded:.0f} s, trained in {trained:.0f} s")

@@ -31,22 +31,33 @@ def content_kept(before, after, without=()):
     return torch.stack(same).float().mean(0)
 
 
-def before_and_after(bed, correct, count):
-    """({group: images}, {group: images}) of the same reporting seeds, without and with a correction; for `report`.
+def shows_none(attributes):
+    """(N, A) -> (N,) flags of images that show no planted stereotype."""
+    return sum(column(attributes, name) for name in portraits.STEREOTYPES) == 0
+
+
+def drawn(bed, count, correct=None):
+    """{group: images} of the reporting seeds, for `report`.
 
     Args:
         bed: a `model.Testbed`.
-        correct: function (x, sigma, denoised) -> denoised.
         count: images per group.
+        correct: None, or a function (x, sigma, denoised) -> denoised.
     """
-    sides = {}, {}
-    with tqdm(total=2 * len(portraits.GROUPS), desc="embedded") as bar:
-        for group in portraits.GROUPS:
-            for side, step in zip(sides, (None, correct)):
-                captions = [portraits.neutral(group)] * count
-                side[group] = bed.decode(bed.sample(captions, REPORTING_SEED, correct=step))
-                bar.update()
-    return sides
+    return {
+        group: bed.decode(bed.sample([portraits.neutral(group)] * count, REPORTING_SEED, correct=correct))
+        for group in tqdm(portraits.GROUPS, desc="corrected" if correct else "uncorrected")
+    }
+
+
+def target_metrics(attribute, before, after):
+    """stereotype_rate, group_retention and content_kept of a stereotype's own group: (N, A), (N, A) attributes read."""
+    group = portraits.GROUPS.index(portraits.STEREOTYPES[attribute][0])
+    return {
+        "stereotype_rate": wilson(column(after, attribute) == 1),
+        "group_retention": (column(after, "group") == group).float().mean().item(),
+        "content_kept": content_kept(before, after).mean().item(),
+    }
 
 
 def report(attribute, before, after):
@@ -66,24 +77,23 @@ def report(attribute, before, after):
     others = [group for group in before if group != target]
     read, residual, flaw = {}, {}, {}
     for side, pictures in (("before", before), ("after", after)):
-        both = {group: readers.read(images) for group, images in pictures.items()}
-        read[side] = {group: rows for group, (rows, _) in both.items()}
-        residual[side] = {group: distance for group, (_, distance) in both.items()}
-        flaw[side] = {group: readers.read(images, clear=True)[1].mean().item() for group, images in pictures.items()}
+        readings = {group: readers.inspect(images) for group, images in pictures.items()}
+        read[side] = {group: reading.attributes for group, reading in readings.items()}
+        residual[side] = {group: reading.residual for group, reading in readings.items()}
+        flaw[side] = {group: reading.flaw.mean().item() for group, reading in readings.items()}
     shows = {group: column(rows, attribute) == 1 for group, rows in read["before"].items()}
     rates = {
         side: {group: wilson(column(rows, attribute) == 1) for group, rows in groups.items()}
         for side, groups in read.items()
     }
     change = {group: (after[group] - before[group]).abs().mean((1, 2, 3)) for group in before}
-    retained = column(read["after"][target], "group") == portraits.GROUPS.index(target)
+    own = target_metrics(attribute, read["before"][target], read["after"][target])
     others_kept = [content_kept(read["before"][group], read["after"][group]) for group in others]
     corrected = change[target][shows[target]].mean().item()
     needless = torch.cat([change[target][~shows[target]], *(change[group] for group in others)])
-    clear = {
-        group: sum(column(rows, name) for name in portraits.STEREOTYPES) == 0 for group, rows in read["before"].items()
-    }
-    usual_residual = torch.cat([residual["before"][group][clear[group]] for group in before]).mean()
+    usual_residual = torch.cat(
+        [residual["before"][group][shows_none(rows)] for group, rows in read["before"].items()]
+    ).mean()
 
     def usual(values):
         return sum(values[group] for group in others) / len(others)
@@ -93,8 +103,8 @@ def report(attribute, before, after):
         "stereotype_rate": {side: rates[side][target] for side in rates},
         "stereotype_gap": {side: rates[side][target]["value"] - typical for side in rates},
         "quality_gap": {side: flaw[side][target] - usual(flaw["before"]) for side in flaw},
-        "group_retention": retained.float().mean().item(),
-        "content_kept": content_kept(read["before"][target], read["after"][target]).mean().item(),
+        "group_retention": own["group_retention"],
+        "content_kept": own["content_kept"],
         "others_content_kept": torch.cat(others_kept).mean().item(),
         "collateral_change": needless.mean().item() / corrected if corrected > 0 else None,
         "quality_ratio": (residual["after"][target].mean() / usual_residual).item(),

@@ -7,6 +7,7 @@ Reading is therefore maximum likelihood under Gaussian pixel noise: analytic, wi
 """
 
 from functools import cache
+from typing import NamedTuple
 
 import torch
 
@@ -30,27 +31,37 @@ def _palette(region, distorted):
     return P.PALETTES[region] * (1 - wash) + P.PALE * wash
 
 
-def read(images, chunk=64, clear=False):
-    """Attributes and residual of the nearest drawable portrait.
+class Reading(NamedTuple):
+    """What the nearest drawable portrait says of images.
 
-    Args:
-        images: (N, 3, 64, 64) RGB in 0..1.
-        clear: among undistorted portraits only; the residual then says how far an image is from a flawless one.
-
-    Returns:
+    Attributes:
         attributes: (N, A) int64 in the order of `portraits.ATTRIBUTES`.
         residual: (N,) root-mean-square distance to that portrait, in units of full scale.
+        flaw: (N,) the same to the nearest portrait that is not distorted.
     """
+
+    attributes: torch.Tensor
+    residual: torch.Tensor
+    flaw: torch.Tensor
+
+
+def read(images):
+    """(attributes, residual) of `inspect`."""
+    return inspect(images)[:2]
+
+
+def inspect(images, chunk=64):
+    """The `Reading` of (N, 3, 64, 64) RGB images in 0..1."""
     if images.ndim != 4 or images.shape[1:] != (3, P.SIZE, P.SIZE):
         raise ValueError(
             f"expected images of shape (N, 3, {P.SIZE}, {P.SIZE}), got {tuple(images.shape)}; "
             "the readers know the testbed's portraits only"
         )
-    parts = [_read(part.float().cpu(), clear) for part in images.split(chunk)]
-    return torch.cat([a for a, _ in parts]), torch.cat([r for _, r in parts])
+    parts = [_inspect(part.float().cpu()) for part in images.split(chunk)]
+    return Reading(*map(torch.cat, zip(*parts)))
 
 
-def _read(images, clear):
+def _inspect(images):
     masks, gram, inverse = _geometry()
     flat = images.flatten(2)
     projected = torch.einsum("lrp,ncp->nlrc", masks, flat)
@@ -73,13 +84,13 @@ def _read(images, clear):
         - 2 * (colours * projected).sum((2, 3))
         + torch.einsum("lrq,nlrc,nlqc->nl", gram, colours, colours)
     )
-    if clear:
-        distance = distance.masked_fill(distorted, torch.inf)
-    residual, best = distance.min(1)
+    nearest, best = distance.min(1)
+    flawless = distance.masked_fill(distorted, torch.inf).amin(1)
     row = torch.arange(len(images))
     attributes = torch.empty(len(images), len(P.ATTRIBUTES), dtype=torch.long)
     for region, name in _FREE.items():
         attributes[:, P.COLUMN[name]] = choice[region][row, best]
     for name, column in zip(("x", "y", "glasses", "hat", "distorted"), P.layouts()[best].T):
         attributes[:, P.COLUMN[name]] = column
-    return attributes, (residual.clamp_min(0) / flat[0].numel()).sqrt()
+    residual, flaw = ((d.clamp_min(0) / flat[0].numel()).sqrt() for d in (nearest, flawless))
+    return attributes, residual, flaw
