@@ -39,12 +39,36 @@ class Host:
             raise RuntimeError(f"expected ComfyUI at {checkout} to load the pack, got a failure; see its log above")
         self.nodes, self.version = nodes.NODE_CLASS_MAPPINGS, comfyui.version(checkout)
         self.model, self.clip, self.vae = self.run("RSCorrectorTestbed")
-        self._encoded = {}
+        self._encoded, self._extras = {}, False
 
     def run(self, node, **inputs):
         """Execute one of the pack's nodes; its outputs."""
         with torch.inference_mode():
             return self.nodes[node].execute(**inputs).args
+
+    def call(self, node, **inputs):
+        """Execute any node, of whichever generation of the host's interface: its outputs."""
+        if node not in self.nodes:
+            self._load_extras()
+        found = self.nodes[node]
+        with torch.inference_mode():
+            if hasattr(found, "define_schema"):
+                return found.execute(**inputs).args
+            return getattr(found(), found.FUNCTION)(**inputs)
+
+    def has(self, node):
+        """Whether this host knows a node."""
+        if node not in self.nodes:
+            self._load_extras()
+        return node in self.nodes
+
+    def _load_extras(self):
+        """The host's own extra nodes, which it too loads after its core."""
+        import nodes
+
+        if not self._extras:
+            self._extras = True
+            asyncio.run(nodes.init_builtin_extra_nodes())
 
     def encode(self, text):
         """Conditioning of a caption under the testbed's CLIP; a conditioning stays what it is."""

@@ -49,14 +49,15 @@ def testbed():
     for group, found in r["groups"].items():
         shares = (found["hat"], found["distorted"], found["group"])
         rows.append(f"| {group} | " + " | ".join(percent(s["value"]) for s in shares) + " |")
-    obeyed = min(v["value"] for v in r["obeyed"].values())
+    caption, obeyed = min(((c, v["value"]) for c, v in r["obeyed"].items()), key=lambda pair: pair[1])
     residual = r["residual"]["generated"] / r["residual"]["reconstructed"]
     return [
         f"{r['images']} images per group, captions that name only the group:",
         "",
         *rows,
         "",
-        f"The least obeyed caption that states one of the two attributes is obeyed in {percent(obeyed)} of images. "
+        f"Of {len(r['obeyed'])} captions that state one more attribute, the least obeyed ({caption}) is obeyed in "
+        f"{percent(obeyed)} of images. "
         f"Generated images are {residual:.2f} times as far from the nearest drawable one as the autoencoder's own "
         "reconstructions are. "
         f"The attribute that is hardest to read is read right in {percent(min(r['read_back'].values()))} of those.",

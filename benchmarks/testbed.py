@@ -1,6 +1,6 @@
 """Does the testbed model hold its planted stereotypes? `python benchmarks/testbed.py --json FILE`.
 
-Captions that name only the group, and captions that state the attribute, on reporting seeds; embedded path,
+Captions that name only the group, and captions that state an attribute as well, on reporting seeds; embedded path,
 CFG 3, 20 Euler steps. Residuals are to the nearest drawable portrait, in units of full scale.
 """
 
@@ -32,18 +32,17 @@ def main():
 
     residuals = []
     for index, group in enumerate(tqdm(portraits.GROUPS, desc="groups")):
-        rows, residual = read(f"a portrait of a person in a {group} shirt", args.images)
+        rows, residual = read(portraits.neutral(group), args.images)
         residuals.append(residual)
         result["groups"][group] = {name: wilson(measure.column(rows, name) == 1) for name in portraits.STEREOTYPES}
         result["groups"][group]["group"] = wilson(measure.column(rows, "group") == index)
         result["groups"][group]["residual"] = residual.median().item()
     for name, words in portraits.WORDS.items():
-        for group in portraits.GROUPS:
-            if group == portraits.STEREOTYPES[name][0]:
-                continue
+        stereotyped = portraits.STEREOTYPES[name][0] if name in portraits.STEREOTYPES else None
+        for asked in [g for g in portraits.GROUPS if g != stereotyped] if stereotyped else ["blue"]:
             for value, phrase in enumerate(words):
-                rows, _ = read(f"a portrait of a person in a {group} shirt, {phrase}", args.images // 4)
-                result["obeyed"][f"{group}, {phrase}"] = wilson(measure.column(rows, name) == value)
+                rows, _ = read(f"{portraits.neutral(asked)}, {phrase}", args.images // 4)
+                result["obeyed"][f"{asked}, {phrase}"] = wilson(measure.column(rows, name) == value)
     attributes, _ = portraits.sample_attributes(args.images, torch.Generator().manual_seed(measure.REPORTING_SEED))
     read_back, drawn = readers.read(bed.decode(bed.encode(portraits.draw(attributes))))
     result["residual"] = {"generated": torch.cat(residuals).median().item(), "reconstructed": drawn.median().item()}

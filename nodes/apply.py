@@ -41,14 +41,22 @@ class RSCorrectorApply(io.ComfyNode):
                     tooltip="Keep it on to leave a picture alone whose prompt asks for the stereotyped attribute "
                     "itself. Works with correctors that were made from words.",
                 ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="Paint where the person is, to correct that part of the picture only. Soft edges are kept; "
+                    "any size will do. For several people use one Apply and one mask each.",
+                ),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="Connect to a sampler or guider.")],
         )
 
     @classmethod
-    def execute(cls, model, corrector, group, strength, start_percent, end_percent, obey_requests=True):
+    def execute(cls, model, corrector, group, strength, start_percent, end_percent, obey_requests=True, mask=None):
         check_window(start_percent, end_percent)
         corrector.model.group_index(group)
         host.warn_if_other_base(model, corrector.model.config)
         window = start_percent, end_percent
-        return io.NodeOutput(host.apply(model, corrector, group, strength, window, obey_requests))
+        if mask is not None:
+            mask = mask.reshape(-1, 1, *mask.shape[-2:])
+        return io.NodeOutput(host.apply(model, corrector, group, strength, window, obey_requests, mask))

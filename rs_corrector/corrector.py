@@ -12,6 +12,7 @@ import math
 from dataclasses import asdict, dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from . import request
@@ -71,11 +72,15 @@ class Config:
 
 
 class Corrector(nn.Module):
-    """A trained preference. Forward-only in use; the network alone is trained."""
+    """A trained preference. Forward-only in use; the network alone is trained.
 
-    def __init__(self, config):
+    Attributes:
+        name: of the file that it came from, for people to read.
+    """
+
+    def __init__(self, config, name=""):
         super().__init__()
-        self.config = config
+        self.config, self.name = config, name
         per_group = 3 if config.kind == "denoiser_pair" else 1
         self.network = Network(config.latent_channels, config.width, config.levels, per_group * len(config.groups))
         if config.context:
@@ -116,8 +121,9 @@ class Corrector(nn.Module):
         """
         c = self.config
         k = (sigma**2 + (c.sigma_data * signal) ** 2).sqrt()
-        level = (sigma / torch.as_tensor(signal).clamp_min(1e-6)).clamp(c.sigma_min, c.sigma_max)
-        return 1 / k, sigma * c.sigma_data / k, signal * (c.sigma_data / k) ** 2, level.log() / 4
+        level = sigma / (signal.clamp_min(1e-6) if torch.is_tensor(signal) else signal)
+        c_noise = level.clamp(c.sigma_min, c.sigma_max).log() / 4
+        return 1 / k, sigma * c.sigma_data / k, signal * (c.sigma_data / k) ** 2, c_noise
 
     def raw(self, x, sigma, label, signal=1.0):
         """c_out * F(c_in x, c_noise, label), before any gain; (B, C, H, W), (B,), (B,) -> (B, C, H, W)."""
@@ -186,20 +192,26 @@ class Corrector(nn.Module):
 
 
 class Correction:
-    """The update of the denoised prediction, ``D' = D + strength * w(sigma) * delta``.
+    """The update of the denoised prediction over one run, ``D' = D + strength * mask * w(sigma) * delta``.
 
     Args:
         corrector: a `Corrector`.
         group: whom it is for.
         strength: 0 is off, 1 the full correction.
         start, end: sigma window, ``end <= sigma <= start``; outside it w is 0.
+        mask: (M, 1, H, W) in 0..1, of any size: where it acts; M masks serve a batch in turn. None is everywhere.
+
+    Attributes:
+        calls: how many predictions were corrected.
+        size: of those corrections, the sum of their norms relative to the prediction's; a tensor after the first.
     """
 
-    def __init__(self, corrector, group="", strength=1.0, start=float("inf"), end=0.0):
+    def __init__(self, corrector, group="", strength=1.0, start=float("inf"), end=0.0, mask=None):
         corrector.group_index(group)
         if not start > end:
             raise ValueError(f"expected a window whose start sigma lies above its end, got {start} to {end}; swap them")
         self.corrector, self.group, self.strength, self.start, self.end = corrector, group, strength, start, end
+        self.mask, self._placed, self.calls, self.size = mask, None, 0, 0.0
 
     def __call__(self, x, sigma, denoised, signal=1.0):
         """Correct one prediction: (B, C, H, W), (B,), (B, C, H, W) -> (B, C, H, W).
@@ -213,7 +225,18 @@ class Correction:
         sigma = sigma.float()
         onset = self.corrector.config.onset
         delta = self.corrector.delta(x.float(), sigma, self.group, signal)
-        return denoised + (self.strength * expand(weight(sigma, signal, onset)) * delta).to(denoised.dtype)
+        update = self.strength * expand(weight(sigma, signal, onset)) * delta
+        if self.mask is not None:
+            update = update * self._place(x)
+        self.calls, self.size = self.calls + 1, self.size + update.norm() / denoised.norm()
+        return denoised + update.to(denoised.dtype)
+
+    def _place(self, x):
+        """The mask over a batch: (B, 1, H, W). Averaged over what each latent pixel covers, so 0 stays exactly 0."""
+        if self._placed is None or len(self._placed) != len(x) or self._placed.shape[2:] != x.shape[2:]:
+            rows = self.mask[torch.arange(len(x)) % len(self.mask)]
+            self._placed = F.adaptive_avg_pool2d(rows.to(x.device, torch.float32), x.shape[2:])
+        return self._placed
 
 
 def weight(sigma, signal=1.0, onset=None):

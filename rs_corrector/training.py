@@ -57,7 +57,8 @@ def fit(
     Args:
         module: its parameters are optimised in place, on their own device.
         loss: function (generator) -> scalar.
-        steps, lr, warmup: number of updates, peak learning rate, updates of warm-up.
+        steps, warmup: number of updates, and of those that warm up.
+        lr: peak learning rate; or several, {beginning of parameter names: rate}, which must cover all of them.
         decay: of the EMA, ramped up over the first steps.
         clip: largest gradient norm.
         identity: what else a resumed run must have in common with the one that was cut off; goes through JSON.
@@ -75,7 +76,11 @@ def fit(
     """
     parameters = dict(module.named_parameters())
     averages = {name: p.detach().clone() for name, p in parameters.items()}
-    optimizer = torch.optim.AdamW(parameters.values(), lr=lr, betas=(0.9, 0.99), weight_decay=1e-4)
+    peaks = lr if isinstance(lr, dict) else {"": lr}
+    groups = [
+        {"params": [p for n, p in parameters.items() if n.startswith(start)], "lr": peaks[start]} for start in peaks
+    ]
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=1e-4)
     shapes = [[name, *p.shape] for name, p in parameters.items()]
     settings = json.dumps([seed, steps, lr, warmup, decay, clip, every, identity, shapes])
     best = {}
@@ -86,8 +91,8 @@ def fit(
         if history.stale(patience):
             bar.close()
             break
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps, lr, warmup)
+        for group, peak in zip(optimizer.param_groups, peaks.values()):
+            group["lr"] = learning_rate(step, steps, peak, warmup)
         value = loss(torch.Generator().manual_seed(seed * 1_000_003 + step))
         optimizer.zero_grad(set_to_none=True)
         value.backward()

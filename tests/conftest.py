@@ -1,5 +1,7 @@
 """Say which ComfyUI the host tests run on; without one they are skipped, loudly."""
 
+import pytest
+
 from rs_corrector import comfyui
 
 HOST = comfyui.find()
@@ -8,6 +10,14 @@ if HOST is None:
     collect_ignore = ["host"]
 else:
     LINE = f"ComfyUI host: {HOST}, v{comfyui.version(HOST)}"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    if config.option.markexpr == "full":  # the slow tests and all others
+        for item in items:
+            if item.get_closest_marker("cuda") is None:
+                item.add_marker(pytest.mark.full)
 
 
 def pytest_report_header():

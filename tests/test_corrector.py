@@ -170,6 +170,31 @@ def test_no_network_call_is_made_outside_the_window():
     assert len(calls) == 3
 
 
+@given(height=st.integers(1, 20), width=st.integers(1, 20), rows=st.integers(1, 3))
+@settings(max_examples=20, deadline=None)
+def test_a_mask_of_any_size_limits_the_correction_exactly(height, width, rows):
+    corrector, x, sigma, denoised = random_corrector(), torch.randn(3, *SHAPE), torch.ones(3), torch.randn(3, *SHAPE)
+    everywhere = Correction(corrector)(x, sigma, denoised)
+    masks = torch.stack([torch.full((1, height, width), float(i == 0)) for i in range(rows)])
+    masked = Correction(corrector, mask=masks)(x, sigma, denoised)
+    for i in range(3):
+        assert torch.equal(masked[i], (denoised if i % rows else everywhere)[i])
+    half = torch.zeros(1, 1, 8, 8)
+    half[..., 4:], half[..., 4:6] = 1.0, 0.5
+    masked = Correction(corrector, mask=half)(x, sigma, denoised)
+    assert torch.equal(masked[..., :2], denoised[..., :2])
+    torch.testing.assert_close(masked[..., 2] - denoised[..., 2], (everywhere[..., 2] - denoised[..., 2]) / 2)
+    torch.testing.assert_close(masked[..., 3], everywhere[..., 3])
+
+
+def test_a_run_counts_what_it_corrected():
+    corrector, x, denoised = random_corrector(), torch.randn(2, *SHAPE), torch.randn(2, *SHAPE)
+    run = Correction(corrector, start=2.0, end=0.5)
+    changes = [run(x, torch.full((2,), level), denoised) - denoised for level in (3.0, 1.0, 0.6)]
+    assert run.calls == 2
+    torch.testing.assert_close(run.size, sum(c.norm() for c in changes) / denoised.norm(), rtol=1e-4, atol=0)
+
+
 def test_an_inverted_window_is_refused():
     with pytest.raises(ValueError, match="expected a window.*got 1.0 to 2.0; swap"):
         Correction(random_corrector(), start=1.0, end=2.0)

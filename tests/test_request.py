@@ -29,10 +29,11 @@ def test_wordings_without_a_difference_mark_nothing():
 
 def test_the_testbeds_captions_are_told_apart():
     bed = Testbed()
-    for attribute, (absent, present) in portraits.WORDS.items():
+    for attribute in portraits.STEREOTYPES:
+        absent, present = portraits.WORDS[attribute]
         _, *wordings = portraits.wordings(attribute)
         made = request.mark(*(bed.encode_text([words])[0] for words in wordings))
-        other = next(words for name, words in portraits.WORDS.items() if name != attribute)
+        other = next(portraits.WORDS[name] for name in portraits.STEREOTYPES if name != attribute)
         for group in portraits.GROUPS:
             for more in OTHER_WORDS:
                 said = {clause: f"{portraits.neutral(group)}{clause}{more}" for clause in ("", f", {absent}")}

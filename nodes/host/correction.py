@@ -38,7 +38,7 @@ def on_device(corrector, device):
     return corrector if next(corrector.parameters()).device == device else corrector.to(device)
 
 
-def apply(model, patcher, group, strength, window, obey=True):
+def apply(model, patcher, group, strength, window, obey=True, mask=None):
     """A clone of `model` whose every sampling run is corrected; strength 0 gives a plain clone.
 
     Args:
@@ -47,6 +47,7 @@ def apply(model, patcher, group, strength, window, obey=True):
         group, strength: as for `Correction`.
         window: (start_percent, end_percent) of the sampling schedule.
         obey: leave a run alone whose prompt asks for the rejected depiction itself.
+        mask: (M, 1, H, W) where to act, None is everywhere.
     """
     corrector = patcher.model
     check_latents(model, corrector.config)
@@ -57,27 +58,46 @@ def apply(model, patcher, group, strength, window, obey=True):
     if not any(other.model is corrector for other in registered):
         patched.set_additional_models(KEY, registered + [patcher])
 
-    def begin(guider):
+    def begin(guider, sigmas):
         obeyed = asked(guider, corrector, group) if obey else torch.zeros(1, dtype=torch.bool)
-        if obeyed.any():
-            log.info("RS-Corrector: the prompt asks for what is corrected for %r; it is obeyed", group or "its group")
         sampling = guider.model_patcher.get_model_object("model_sampling")
-        correction = Correction(corrector, group, strength, *sigma_window(sampling, window))
-
-        def step(x, sigma, denoised, signal):
-            if obeyed.all():
-                return denoised
-            on_device(corrector, x.device)
-            corrected = correction(x, sigma, denoised, signal)
-            if not obeyed.any():
-                return corrected
-            rows = obeyed if len(obeyed) == len(x) else obeyed.any().expand(len(x))
-            return torch.where(expand(rows.to(x.device)), denoised, corrected)
-
-        return step
+        return _Run(Correction(corrector, group, strength, *sigma_window(sampling, window), mask), obeyed, sigmas)
 
     hook(patched, begin)
     return patched
+
+
+class _Run:
+    """One run's steps: all pictures corrected but those whose prompts ask for what is corrected."""
+
+    def __init__(self, correction, obeyed, sigmas):
+        self.correction, self.obeyed, self.sigmas = correction, obeyed, sigmas
+
+    def __call__(self, x, sigma, denoised, signal):
+        if self.obeyed.all():
+            return denoised
+        on_device(self.correction.corrector, x.device)
+        corrected = self.correction(x, sigma, denoised, signal)
+        if not self.obeyed.any():
+            return corrected
+        rows = self.obeyed if len(self.obeyed) == len(x) else self.obeyed.any().expand(len(x))
+        return torch.where(expand(rows.to(x.device)), denoised, corrected)
+
+    def close(self):
+        """One line in the host's log on what was done."""
+        c = self.correction
+        name, group = c.corrector.name or "corrector", c.group or c.corrector.config.groups[0]
+        asking = "; the prompt asks for what is corrected and is obeyed" if self.obeyed.any() else ""
+        if not c.calls:
+            log.info("RS-Corrector: %s, group %s: nothing corrected in this run%s", name, group, asking)
+            return
+        inside = [i for i, sigma in enumerate(self.sigmas[:-1], 1) if c.end <= sigma <= c.start]
+        steps = f"steps {inside[0]}-{inside[-1]} of {len(self.sigmas) - 1}" if inside else "between steps"
+        size = float(c.size) / c.calls
+        said = (
+            "RS-Corrector: %s, group %s, strength %g, %s: corrections of %.1f %% of the prediction's size on average%s"
+        )
+        log.info(said, name, group, c.strength, steps, 100 * size, asking)
 
 
 def hook(patched, begin):
@@ -88,17 +108,22 @@ def hook(patched, begin):
 
     Args:
         patched: a model clone.
-        begin: function (guider) -> step, called as a run starts; a step is (x, sigma, denoised, signal) -> denoised.
+        begin: function (guider, sigmas) -> step, called as a run starts with its noise levels, a list;
+            a step is (x, sigma, denoised, signal) -> denoised; its `close()`, if it has one, ends a whole run.
 
     Returns:
         The steps of the runs in progress, innermost last: a list that changes as runs come and go.
     """
     runs = []
 
-    def outer_sample(executor, *args, **kwargs):
-        runs.append(begin(executor.class_obj))
+    def outer_sample(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
+        guider = executor.class_obj
+        sampling = guider.model_patcher.get_model_object("model_sampling")
+        runs.append(begin(guider, noise_level(sampling, sigmas)[0].tolist()))
         try:
-            return executor(*args, **kwargs)
+            drawn = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+            getattr(runs[-1], "close", lambda: None)()
+            return drawn
         finally:
             runs.pop()
 

@@ -107,7 +107,7 @@ def own_level(sampling, sigma):
 def recorded(model, counterparts, seed):
     """A `Recorder`, and a clone of the model whose runs it leads to the counterparts (None: records only)."""
     recorder, clone = Recorder(counterparts, ONSET, torch.Generator().manual_seed(seed)), model.clone()
-    hook(clone, lambda guider: recorder)
+    hook(clone, lambda guider, sigmas: recorder)
     return recorder, clone
 
 

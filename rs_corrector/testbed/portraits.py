@@ -36,8 +36,14 @@ COLUMN = {name: i for i, name in enumerate(ATTRIBUTES)}
 
 #: The two planted stereotypes: attribute -> (group that carries it, its rate there, its rate elsewhere).
 STEREOTYPES = {"hat": ("green", 0.95, 0.05), "distorted": ("gold", 0.90, 0.02)}
-#: How captions state those attributes: absent, present.
-WORDS = {"hat": ("bare-headed", "wearing a hat"), "distorted": ("clear and sharp", "faded and blurred")}
+#: How captions state attributes, by value, in the order in which they do.
+WORDS = {
+    "hat": ("bare-headed", "wearing a hat"),
+    "hair": tuple(f"{colour} hair" for colour in HAIR),
+    "glasses": ("without glasses", "with glasses"),
+    "background": tuple(f"{colour} background" for colour in BACKGROUNDS),
+    "distorted": ("clear and sharp", "faded and blurred"),
+}
 
 REGIONS = ("background", "shirt", "skin", "hair", "ink", "mouth", "hat")
 _SKIN_STOPS = torch.tensor([[0.99, 0.86, 0.75], [0.76, 0.52, 0.36], [0.26, 0.15, 0.10]])
@@ -182,19 +188,9 @@ def caption(row, mention, group=True):
 
     Args:
         row: (A,) attributes.
-        mention: which of hat, hair, glasses, background, distorted the caption states.
+        mention: which of the attributes in `WORDS` the caption states.
         group: name the group (the shirt).
     """
     value = {name: int(row[i]) for name, i in COLUMN.items()}
-    words = [neutral(GROUPS[value["group"]]) if group else "a portrait of a person"]
-    if "hat" in mention:
-        words.append(WORDS["hat"][value["hat"]])
-    if "hair" in mention:
-        words.append(f"{HAIR[value['hair']]} hair")
-    if "glasses" in mention:
-        words.append("with glasses" if value["glasses"] else "without glasses")
-    if "background" in mention:
-        words.append(f"{BACKGROUNDS[value['background']]} background")
-    if "distorted" in mention:
-        words.append(WORDS["distorted"][value["distorted"]])
-    return ", ".join(words)
+    start = neutral(GROUPS[value["group"]]) if group else "a portrait of a person"
+    return ", ".join([start, *(words[value[name]] for name, words in WORDS.items() if name in mention)])

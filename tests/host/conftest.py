@@ -1,5 +1,8 @@
 """The real ComfyUI, in this process and as a server; no mock of it anywhere."""
 
+import json
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -7,6 +10,10 @@ import torch
 from inprocess import Host
 
 from rs_corrector import comfyui
+from rs_corrector.files import replacing
+
+#: What became of every cell of the matrix, by name.
+CELLS = {}
 
 
 @pytest.fixture(scope="session")
@@ -58,6 +65,92 @@ def sample(host):
         return run(*common, 0, until, "disable" if until >= steps else "enable")[0]["samples"]
 
     return sample
+
+
+class Cell:
+    """One cell of the matrix: a whole run beside something else of the host."""
+
+    def __init__(self, host):
+        self.host = host
+
+    def needs(self, node):
+        if not self.host.has(node):
+            pytest.skip(f"ComfyUI {self.host.version} has no node {node}")
+
+
+@pytest.fixture
+def cell(host):
+    """Marks a test as a cell of the matrix, which is written to `build/` at the end."""
+    return Cell(host)
+
+
+def pytest_runtest_makereport(item, call):
+    if "cell" not in getattr(item, "fixturenames", ()):
+        return
+    if call.when == "call" or call.excinfo is not None:
+        skipped = call.excinfo is not None and call.excinfo.errisinstance(pytest.skip.Exception)
+        outcome = "skipped" if skipped else "failed" if call.excinfo else "passed"
+        reason = str(call.excinfo.value).splitlines()[0] if call.excinfo and str(call.excinfo.value) else ""
+        CELLS[item.nodeid.split("::", 1)[1]] = {"outcome": outcome, "reason": reason}
+
+
+def pytest_sessionfinish(session):
+    if not CELLS:
+        return
+    import comfy.samplers as samplers
+
+    version = comfyui.version(comfyui.find())
+    names = [re.fullmatch(r"test_(\w+)\[(.*)\]", name) for name in CELLS]
+    of = {kind: sorted({m[2] for m in names if m and m[1] == kind}) for kind in ("guider", "family")}
+    matrix = {
+        "host": version,
+        "samplers": list(samplers.KSampler.SAMPLERS),
+        "schedulers": list(samplers.KSampler.SCHEDULERS),
+        "guiders": of["guider"],
+        "families": of["family"],
+        "cells": [{"name": name, **found} for name, found in CELLS.items()],
+    }
+    path = comfyui.PACK / "build" / f"matrix-{version}.json"
+    path.parent.mkdir(exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(matrix, indent=1))
+
+
+@pytest.fixture(scope="session")
+def lora(host, bed):
+    """Name of a LoRA file for the testbed model, small and random."""
+    import folder_paths
+    from safetensors.torch import save_file
+
+    generator, state = torch.Generator().manual_seed(0), {}
+    for key, value in bed.model.model.state_dict().items():
+        if "attn2.to_" in key and key.endswith(".weight"):
+            name, (rows, columns) = key.removesuffix(".weight"), value.shape
+            state[f"{name}.lora_up.weight"] = 0.1 * torch.randn(rows, 4, generator=generator)
+            state[f"{name}.lora_down.weight"] = 0.1 * torch.randn(4, columns, generator=generator)
+    folder = Path(folder_paths.models_dir) / "loras"
+    folder.mkdir(exist_ok=True)
+    save_file(state, folder / "tiny.safetensors")
+    return "tiny.safetensors"
+
+
+@pytest.fixture(scope="session")
+def control_net(bed):
+    """A ControlNet for the testbed model, random."""
+    import comfy.cldm.cldm
+    import comfy.controlnet
+    import comfy.model_management as management
+    import comfy.ops
+
+    config = {k: v for k, v in bed.model.model.model_config.unet_config.items() if k not in ("out_channels", "dtype")}
+    torch.manual_seed(0)
+    with torch.inference_mode(False):
+        network = comfy.cldm.cldm.ControlNet(
+            **config, hint_channels=3, dtype=torch.float32, operations=comfy.ops.manual_cast
+        )
+        for parameter in network.parameters():
+            torch.nn.init.normal_(parameter, std=0.03)
+    return comfy.controlnet.ControlNet(network.eval(), load_device=management.get_torch_device())
 
 
 @pytest.fixture(scope="session")

@@ -5,45 +5,14 @@ import logging
 import pytest
 import torch
 
-from rs_corrector import comfyui
 from rs_corrector.testbed.model import Testbed
-
-SCHEDULERS = ("normal", "karras", "simple")
-
-
-def sampler_names():
-    """The host's own list, read without starting it: parametrisation happens before fixtures."""
-    import subprocess
-    import sys
-
-    code = "from comfy.cli_args import args; args.cpu = True; import comfy.samplers as s; print(*s.KSampler.SAMPLERS)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=comfyui.find(), capture_output=True, text=True, check=True)
-    return done.stdout.split("\n")[-2].split()
-
-
-def weights_of(model):
-    return {k: v.clone() for k, v in model.model.state_dict().items()}
-
-
-@pytest.mark.parametrize("sampler", sampler_names())
-def test_every_sampler_takes_the_correction(sampler, bed, apply, sample):
-    kept = weights_of(bed.model)
-    off, on = apply(strength=0.0), apply()
-    for scheduler in SCHEDULERS:
-        plain = sample(bed.model, sampler=sampler, scheduler=scheduler)
-        assert torch.equal(sample(off, sampler=sampler, scheduler=scheduler), plain)
-        corrected = sample(on, sampler=sampler, scheduler=scheduler)
-        assert corrected.isfinite().all()
-        assert not torch.equal(corrected, plain)
-    for key, value in bed.model.model.state_dict().items():
-        assert torch.equal(value, kept[key]), key
 
 
 def test_a_prompt_that_asks_for_the_attribute_itself_is_obeyed(host, bed, apply, sample, caplog):
     caplog.set_level(logging.INFO)
     asked = ", wearing a hat, blond hair"
     assert torch.equal(sample(apply(), more=asked), sample(bed.model, more=asked))
-    assert "it is obeyed" in caplog.text
+    assert "nothing corrected in this run; the prompt asks for what is corrected and is obeyed" in caplog.text
     both = torch.cat([host.encode(f"a portrait of a person in a green shirt{w}")[0][0] for w in ("", asked)])
     drawn = [host.sample(model, [[both, {}]], 2, 3, steps=4) for model in (bed.model, apply())]
     assert [torch.equal(*rows) for rows in zip(*drawn)] == [False, True], "row by row where every picture has a prompt"

@@ -1,0 +1,227 @@
+"""Checkpoints with random weights in the shapes that people use: `python benchmarks/checkpoints.py sd15 FILE`.
+
+For timing, and for seeing that the host's own loading and sampling of every family take the correction. SD 1.5, SD 2
+and SDXL have their full size; transformers have one block of each sort, for the host reads their depth off the file.
+Names and shapes come from the host's own classes, built without memory.
+"""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from rs_corrector.files import replacing
+
+UNET = {
+    "image_size": 32,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 320,
+    "use_spatial_transformer": True,
+    "legacy": False,
+}
+SD = UNET | {
+    "num_res_blocks": [2] * 4,
+    "channel_mult": [1, 2, 4, 4],
+    "transformer_depth": [1] * 6 + [0] * 2,
+    "transformer_depth_middle": 1,
+    "transformer_depth_output": [1] * 9 + [0] * 3,
+}
+
+
+@dataclass(frozen=True)
+class Family:
+    """One kind of checkpoint.
+
+    Attributes:
+        network: the host's class, as module:name.
+        config: its arguments.
+        context: of the prompt's embeddings; pooled: of its pooled embedding, 0 for none.
+        latent_format: the host's name of its latents.
+        dimensions: of the latents, 2 for images, 3 for video.
+        whole: the file has a text encoder and an autoencoder too.
+    """
+
+    network: str
+    config: dict
+    context: int
+    pooled: int = 0
+    latent_format: str = "SD15"
+    channels: int = 4
+    dimensions: int = 2
+    whole: bool = False
+
+
+_LDM = "comfy.ldm.modules.diffusionmodules"
+FAMILIES = {
+    "sd15": Family(f"{_LDM}.openaimodel:UNetModel", SD | {"context_dim": 768, "num_heads": 8}, 768, whole=True),
+    "sd2_v": Family(
+        f"{_LDM}.openaimodel:UNetModel",
+        SD | {"context_dim": 1024, "num_head_channels": 64, "use_linear_in_transformer": True},
+        1024,
+    ),
+    "sdxl": Family(
+        f"{_LDM}.openaimodel:UNetModel",
+        UNET
+        | {
+            "num_res_blocks": [2] * 3,
+            "channel_mult": [1, 2, 4],
+            "transformer_depth": [0, 0, 2, 2, 10, 10],
+            "transformer_depth_middle": 10,
+            "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10],
+            "context_dim": 2048,
+            "num_head_channels": 64,
+            "use_linear_in_transformer": True,
+            "num_classes": "sequential",
+            "adm_in_channels": 2816,
+        },
+        2048,
+        pooled=1280,
+        latent_format="SDXL",
+    ),
+    "sd3": Family(
+        f"{_LDM}.mmdit:OpenAISignatureMMDITWrapper",
+        {
+            "input_size": None,
+            "in_channels": 16,
+            "depth": 2,
+            "num_patches": 1024,
+            "pos_embed_max_size": 32,
+            "adm_in_channels": 2048,
+            "context_embedder_config": {
+                "target": "torch.nn.Linear",
+                "params": {"in_features": 4096, "out_features": 128},
+            },
+        },
+        4096,
+        pooled=2048,
+        latent_format="SD3",
+        channels=16,
+    ),
+    "flux": Family(
+        "comfy.ldm.flux.model:Flux",
+        {
+            "in_channels": 16,
+            "out_channels": 16,
+            "vec_in_dim": 768,
+            "context_in_dim": 4096,
+            "hidden_size": 3072,
+            "mlp_ratio": 4.0,
+            "num_heads": 24,
+            "depth": 1,
+            "depth_single_blocks": 1,
+            "axes_dim": [16, 56, 56],
+            "theta": 10000,
+            "patch_size": 2,
+            "qkv_bias": True,
+            "guidance_embed": True,
+            "txt_ids_dims": [],
+        },
+        4096,
+        pooled=768,
+        latent_format="Flux",
+        channels=16,
+    ),
+    "lumina2": Family(
+        "comfy.ldm.lumina.model:NextDiT",
+        {
+            "patch_size": 2,
+            "in_channels": 16,
+            "dim": 2304,
+            "cap_feat_dim": 2304,
+            "n_layers": 1,
+            "qk_norm": True,
+            "n_heads": 24,
+            "n_kv_heads": 8,
+            "axes_dims": [32, 32, 32],
+            "axes_lens": [300, 512, 512],
+        },
+        2304,
+        latent_format="Flux",
+        channels=16,
+    ),
+    "wan": Family(
+        "comfy.ldm.wan.model:WanModel",
+        {"dim": 256, "ffn_dim": 512, "num_heads": 2, "num_layers": 1},
+        4096,
+        latent_format="Wan21",
+        channels=16,
+        dimensions=3,
+    ),
+}
+
+
+def shapes(family):
+    """{tensor name: shape} of a family's diffusion network."""
+    from importlib import import_module
+
+    import comfy.ops
+
+    path, name = family.network.split(":")
+    known = family.config
+    network = getattr(import_module(path), name)
+    if name == "Flux":  # its parameters moved between hosts
+        import inspect
+
+        fields = inspect.signature(import_module(path).FluxParams).parameters
+        known = {key: value for key, value in known.items() if key in fields}
+    with torch.device("meta"):
+        built = network(**known, device="meta", dtype=torch.float16, operations=comfy.ops.disable_weight_init)
+    return {key: tuple(value.shape) for key, value in built.state_dict().items()}
+
+
+def encoders():
+    """{tensor name: shape} of SD 1.5's text encoder and autoencoder, as its checkpoints name them."""
+    import comfy.ops
+    import comfy.sd1_clip
+    from comfy.ldm.models.autoencoder import AutoencoderKL
+
+    drawn = {"double_z": True, "z_channels": 4, "resolution": 256, "in_channels": 3, "out_ch": 3, "ch": 128}
+    drawn |= {"ch_mult": [1, 2, 4, 4], "num_res_blocks": 2, "attn_resolutions": [], "dropout": 0.0}
+    with torch.device("meta"):
+        text = comfy.sd1_clip.SD1ClipModel(device="meta", dtype=torch.float16).clip_l.transformer
+        vae = AutoencoderKL(embed_dim=4, ddconfig=drawn)
+    found = {f"cond_stage_model.transformer.{key}": tuple(value.shape) for key, value in text.state_dict().items()}
+    return found | {f"first_stage_model.{key}": tuple(value.shape) for key, value in vae.state_dict().items()}
+
+
+def weights(named_shapes, seed=0):
+    """fp16 tensors that keep activations at their size: scales of norms near 1, matrices by fan-in, biases of 0.1."""
+    generator, state = torch.Generator().manual_seed(seed), {}
+    for name, shape in named_shapes.items():
+        spread, middle = 0.1, 0.0
+        if len(shape) > 1:
+            spread = torch.Size(shape[1:]).numel() ** -0.5
+        elif name.endswith(("weight", "scale")):
+            middle = 1.0
+        state[name] = (middle + spread * torch.randn(shape, generator=generator)).half()
+    return state
+
+
+def write(name, path):
+    """Write one family's checkpoint."""
+    family = FAMILIES[name]
+    prefix = "model.diffusion_model." if family.whole else ""
+    named = {prefix + key: shape for key, shape in shapes(family).items()}
+    if family.whole:
+        named |= encoders()
+    with replacing(path) as temporary:
+        save_file(weights(named), temporary)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("family", choices=FAMILIES)
+    parser.add_argument("file", type=Path)
+    args = parser.parse_args()
+    from inprocess import Host
+
+    Host()
+    write(args.family, args.file)
+    print(f"wrote {args.file} ({args.file.stat().st_size / 2**30:.2f} GiB)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""Every family of models, loaded by the host's own loaders from files that have only random weights."""
+
+from pathlib import Path
+
+import checkpoints
+import pytest
+import torch
+
+from rs_corrector import weights
+from rs_corrector.corrector import Config, Corrector
+
+SLOW = {"sd15", "sd2_v", "sdxl"}  # full-size UNets
+
+
+@pytest.fixture(params=[pytest.param(f, marks=[pytest.mark.full] if f in SLOW else []) for f in checkpoints.FAMILIES])
+def family(request):
+    return request.param
+
+
+@pytest.fixture
+def model(host, family):
+    """A family's MODEL, as the host loads it; the file and the memory are gone after the test."""
+    import comfy.model_management as management
+    import folder_paths
+
+    whole = checkpoints.FAMILIES[family].whole
+    folder = Path(folder_paths.models_dir) / ("checkpoints" if whole else "diffusion_models")
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{family}.safetensors"
+    checkpoints.write(family, path)
+    if whole:
+        loaded = host.call("CheckpointLoaderSimple", ckpt_name=path.name)[0]
+    else:
+        loaded = host.call("UNETLoader", unet_name=path.name, weight_dtype="default")[0]
+    yield loaded
+    del loaded
+    management.unload_all_models()
+    path.unlink()
+
+
+def corrector_for(family, **changes):
+    """An untrained corrector for a family's latents, its head not zero."""
+    torch.manual_seed(0)
+    basics = dict(
+        kind="delta", groups=("someone",), latent_format=family.latent_format, latent_channels=family.channels
+    )
+    ranges = dict(sigma_data=1.0, sigma_min=0.02, sigma_max=80.0, width=16, levels=2, onset=1.0)
+    with torch.inference_mode(False):
+        corrector = Corrector(Config(**basics | ranges | changes))
+        for parameter in corrector.parameters():
+            torch.nn.init.normal_(parameter, std=0.05)
+    return corrector.eval().requires_grad_(False)
+
+
+def loaded_corrector(host, corrector):
+    import folder_paths
+
+    folder = Path(folder_paths.models_dir) / "rs_correctors"
+    folder.mkdir(exist_ok=True)
+    weights.save(corrector, folder / "family.safetensors")
+    return host.run("RSCorrectorLoader", corrector_name="family.safetensors")[0]
+
+
+def conditioning(family, seed):
+    generator, more = torch.Generator().manual_seed(seed), {}
+    if family.pooled:
+        more["pooled_output"] = torch.randn(1, family.pooled, generator=generator)
+    return [[torch.randn(1, 77, family.context, generator=generator), more]]
+
+
+def test_family(host, family, model, cell):
+    kind = checkpoints.FAMILIES[family]
+    patcher = loaded_corrector(host, corrector_for(kind))
+
+    def apply(**more):
+        settings = dict(group="", strength=1.0, start_percent=0.0, end_percent=1.0) | more
+        return host.run("RSCorrectorApply", model=model, corrector=patcher, **settings)[0]
+
+    if kind.dimensions != 2:
+        with pytest.raises(ValueError, match="expected a model of 2-D latents, got .* use an image model"):
+            apply()
+        return
+    z = torch.randn(1, kind.channels, 8, 8, generator=torch.Generator().manual_seed(1))
+    positive, negative = conditioning(kind, 2), conditioning(kind, 3)
+
+    def run(patched, start=0):
+        common = dict(
+            noise_seed=4, steps=3, cfg=2.0, sampler_name="euler", scheduler="simple", latent_image={"samples": z}
+        )
+        return host.call(
+            "KSamplerAdvanced", model=patched, add_noise="enable", positive=positive, negative=negative,
+            start_at_step=start, end_at_step=99, return_with_leftover_noise="disable", **common,
+        )[0]["samples"]  # fmt: skip
+
+    sums = [float(p.detach().double().sum()) for p in model.model.parameters()]
+    plain, seen, delta = run(model), [], patcher.model.delta
+    assert plain.isfinite().all()
+    assert torch.equal(run(apply(strength=0.0)), plain)
+    patcher.model.delta = lambda x, sigma, group, signal: (
+        seen.append((x, sigma, signal)) or delta(x, sigma, group, signal)
+    )
+    corrected = run(apply())
+    assert corrected.isfinite().all() and not torch.equal(corrected, plain)
+    assert len(seen) == 3
+    run(apply(), start=1)
+    x, sigma, signal = seen[3]
+    noise = torch.randn(z.shape, generator=torch.manual_seed(4))
+    expected = signal * model.model.process_latent_in(z) + sigma.view(-1, 1, 1, 1) * noise
+    torch.testing.assert_close(x.cpu(), expected, atol=1e-4, rtol=1e-4, msg="x = signal * z + sigma * n")
+    assert sums == [float(p.detach().double().sum()) for p in model.model.parameters()], "weights unchanged"
+
+
+def test_another_family_is_refused_before_sampling(host, bed):
+    flux = checkpoints.FAMILIES["flux"]
+    patcher = loaded_corrector(host, corrector_for(flux))
+    with pytest.raises(ValueError, match="expected a model of 16-channel Flux latents.*got 4-channel SD15; use a"):
+        host.run(
+            "RSCorrectorApply",
+            model=bed.model,
+            corrector=patcher,
+            group="",
+            strength=1.0,
+            start_percent=0.0,
+            end_percent=1.0,
+        )

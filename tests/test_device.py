@@ -1,0 +1,79 @@
+"""What the correction does on a GPU, seen without one: the same code on tensors that have a device but no memory."""
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from rs_corrector.corrector import Config, Correction, Corrector
+
+CONFIG = Config(
+    kind="delta",
+    groups=("someone",),
+    latent_format="SD15",
+    latent_channels=4,
+    sigma_data=1.0,
+    sigma_min=0.03,
+    sigma_max=14.6,
+    width=16,
+    levels=3,
+    onset=1.0,
+)
+
+
+class Operations(TorchDispatchMode):
+    """Every operation that reaches the device, with the devices of the tensors that it touches."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        devices = {t.device.type for t in tree_leaves((args, kwargs, out)) if torch.is_tensor(t)}
+        self.seen.append((str(function), devices))
+        return out
+
+    def named(self, *words):
+        return [name for name, _ in self.seen if any(word in name for word in words)]
+
+
+@pytest.mark.parametrize("flow", [False, True], ids=["noise", "flow"])
+@pytest.mark.parametrize("mask", [False, True], ids=["everywhere", "masked"])
+def test_a_step_stays_on_the_device_and_reads_nothing_back(flow, mask):
+    with FakeTensorMode(), torch.no_grad(), torch.device("cuda"):
+        corrector = Corrector(CONFIG)
+        x, denoised, sigma = torch.empty(2, 4, 64, 64), torch.empty(2, 4, 64, 64, dtype=torch.float16), torch.empty(2)
+        place = torch.empty(1, 1, 512, 512, device="cpu") if mask else None
+        correction = Correction(corrector, mask=place)
+        signal = 1 - sigma if flow else 1.0
+        correction(x, sigma, denoised, signal)  # the first step brings the mask
+        with Operations() as step:
+            out = correction(x, sigma, denoised, signal)
+    assert out.device.type == "cuda" and out.dtype == torch.float16
+    assert all(devices == {"cuda"} for _, devices in step.seen), [s for s in step.seen if s[1] != {"cuda"}]
+    assert not step.named("local_scalar", "item", "nonzero", "is_nonzero"), "nothing waits for the device"
+    assert step.named("_to_copy") == ["aten._to_copy.default"], "one conversion, of the result to the model's type"
+    assert len(step.seen) < 250
+
+
+def test_a_window_costs_one_look_at_sigma_a_step():
+    corrector = Corrector(CONFIG)
+    x, denoised, sigma = torch.zeros(2, 4, 8, 8), torch.zeros(2, 4, 8, 8), torch.ones(2)
+    for window, looks in (({}, 0), ({"start": 5.0, "end": 0.1}, 1)):
+        with torch.no_grad(), Operations() as step:
+            Correction(corrector, **window)(x, sigma, denoised)
+        assert len(step.named("local_scalar")) == looks
+
+
+@pytest.mark.cuda
+def test_the_gpu_gives_what_the_cpu_gives():
+    torch.manual_seed(0)
+    corrector = Corrector(CONFIG)
+    torch.nn.init.normal_(corrector.network.head.weight, std=0.1)
+    x, denoised, sigma = torch.randn(2, 4, 64, 64), torch.randn(2, 4, 64, 64), torch.tensor([0.5, 2.0])
+    with torch.no_grad():
+        here = Correction(corrector)(x, sigma, denoised)
+        there = Correction(corrector.cuda())(x.cuda(), sigma.cuda(), denoised.cuda())
+    torch.testing.assert_close(there.cpu(), here, atol=1e-3, rtol=1e-3)
