@@ -14,11 +14,10 @@ from rs_corrector.testbed import portraits
 
 from . import last_word
 
-STRENGTHS = (0.5, 1.0, 1.5, 2.0, 4.0)
+STRENGTHS = (1.0, 2.0, 4.0, 8.0, 16.0)
 GRID = [
-    {"weight": weight, "project": project, "strength": s}
-    for weight, project in ((0.0, True), (50.0, False), (500.0, False), (5000.0, False))
-    for s in (1.0, 2.0, 4.0)
+    *({"weight": 0.0, "project": True, "strength": s} for s in (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)),
+    *({"weight": weight, "project": False, "strength": s} for weight in (50.0, 5000.0) for s in (1.0, 4.0)),
 ]
 
 
