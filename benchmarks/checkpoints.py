@@ -7,6 +7,7 @@ Names and shapes come from the host's own classes, built without memory.
 
 import argparse
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -39,6 +40,7 @@ class Family:
         network: the host's class, as module:name.
         config: its arguments.
         context: of the prompt's embeddings; pooled: of its pooled embedding, 0 for none.
+        prediction: the host's name of what it predicts: EPS, V_PREDICTION, or CONST for flow matching.
         latent_format: the host's name of its latents.
         dimensions: of the latents, 2 for images, 3 for video.
         whole: the file has a text encoder and an autoencoder too.
@@ -48,6 +50,7 @@ class Family:
     config: dict
     context: int
     pooled: int = 0
+    prediction: str = "EPS"
     latent_format: str = "SD15"
     channels: int = 4
     dimensions: int = 2
@@ -61,6 +64,7 @@ FAMILIES = {
         f"{_LDM}.openaimodel:UNetModel",
         SD | {"context_dim": 1024, "num_head_channels": 64, "use_linear_in_transformer": True},
         1024,
+        prediction="V_PREDICTION",
     ),
     "sdxl": Family(
         f"{_LDM}.openaimodel:UNetModel",
@@ -97,6 +101,7 @@ FAMILIES = {
         },
         4096,
         pooled=2048,
+        prediction="CONST",
         latent_format="SD3",
         channels=16,
     ),
@@ -121,6 +126,7 @@ FAMILIES = {
         },
         4096,
         pooled=768,
+        prediction="CONST",
         latent_format="Flux",
         channels=16,
     ),
@@ -139,6 +145,7 @@ FAMILIES = {
             "axes_lens": [300, 512, 512],
         },
         2304,
+        prediction="CONST",
         latent_format="Flux",
         channels=16,
     ),
@@ -146,6 +153,7 @@ FAMILIES = {
         "comfy.ldm.wan.model:WanModel",
         {"dim": 256, "ffn_dim": 512, "num_heads": 2, "num_layers": 1},
         4096,
+        prediction="CONST",
         latent_format="Wan21",
         channels=16,
         dimensions=3,
@@ -153,28 +161,19 @@ FAMILIES = {
 }
 
 
-def shapes(family):
-    """{tensor name: shape} of a family's diffusion network."""
-    from importlib import import_module
-
+def build(family):
+    """A family's diffusion network as the host's own class, without memory."""
     import comfy.ops
 
-    path, name = family.network.split(":")
-    known = family.config
-    network = getattr(import_module(path), name)
-    if name == "Flux":  # its parameters moved between hosts
-        import inspect
-
-        fields = inspect.signature(import_module(path).FluxParams).parameters
-        known = {key: value for key, value in known.items() if key in fields}
+    module, name = family.network.split(":")
     with torch.device("meta"):
-        built = network(**known, device="meta", dtype=torch.float16, operations=comfy.ops.disable_weight_init)
-    return {key: tuple(value.shape) for key, value in built.state_dict().items()}
+        return getattr(import_module(module), name)(
+            **family.config, device="meta", dtype=torch.float16, operations=comfy.ops.disable_weight_init
+        )
 
 
 def encoders():
     """{tensor name: shape} of SD 1.5's text encoder and autoencoder, as its checkpoints name them."""
-    import comfy.ops
     import comfy.sd1_clip
     from comfy.ldm.models.autoencoder import AutoencoderKL
 
@@ -204,7 +203,7 @@ def write(name, path):
     """Write one family's checkpoint."""
     family = FAMILIES[name]
     prefix = "model.diffusion_model." if family.whole else ""
-    named = {prefix + key: shape for key, shape in shapes(family).items()}
+    named = {prefix + key: tuple(value.shape) for key, value in build(family).state_dict().items()}
     if family.whole:
         named |= encoders()
     with replacing(path) as temporary:

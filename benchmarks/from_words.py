@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import checkpoints
 import torch
 from inprocess import Host
 from torch.utils.flop_counter import FlopCounterMode
@@ -38,15 +39,7 @@ def main():
     before = readers.read(drawn(host, host.model, args.images))[0]
     base_gflop = sd15_gflop()
 
-    clock = time.monotonic()
-    (pairs,) = host.run(
-        "RSCorrectorPairsFromWords", model=host.model, neutral=host.encode(NEUTRAL), negative=host.encode(""),
-        group=GROUP, name="words", count=args.count, batch_size=64, seed=1, **words, **SIZE, **DRAWING,
-    )  # fmt: skip
-    recorded = time.monotonic() - clock
-    corrector, _, report = host.run("RSCorrectorTrain", pairs=pairs, steps=args.steps, **training())
-    trained = time.monotonic() - clock - recorded
-    print(report)
+    corrector, recorded, trained = made_from_words(host, args.count, args.steps)
     ours = applied(host, corrector)
     teachers = {
         strength: host.run(
@@ -81,6 +74,20 @@ def main():
     print(json.dumps(result, indent=2))
 
 
+def made_from_words(host, count, steps):
+    """A corrector of the host's model from three wordings, and the seconds that recording and training took."""
+    words = dict(neutral=NEUTRAL, preferred=PREFERRED, rejected=REJECTED, negative="")
+    clock = time.monotonic()
+    (pairs,) = host.run(
+        "RSCorrectorPairsFromWords", model=host.model, group=GROUP, name="words", count=count, batch_size=64, seed=1,
+        **{side: host.encode(text) for side, text in words.items()}, **SIZE, **DRAWING,
+    )  # fmt: skip
+    recorded = time.monotonic() - clock
+    corrector, _, report = host.run("RSCorrectorTrain", pairs=pairs, steps=steps, **training())
+    print(report)
+    return corrector, recorded, time.monotonic() - clock - recorded
+
+
 def training():
     return dict(batch_size=128, width=48, learning_rate=2e-3, seed=0)
 
@@ -89,9 +96,9 @@ def drawn(host, model, count, seed=measure.REPORTING_SEED):
     return host.images(model, NEUTRAL, count, seed)
 
 
-def applied(host, corrector):
+def applied(host, corrector, group=""):
     (model,) = host.run(
-        "RSCorrectorApply", model=host.model, corrector=corrector, group="", strength=1.0, start_percent=0.0,
+        "RSCorrectorApply", model=host.model, corrector=corrector, group=group, strength=1.0, start_percent=0.0,
         end_percent=1.0,
     )  # fmt: skip
     return model
@@ -138,20 +145,11 @@ def gflop(call):
 
 
 def sd15_gflop():
-    """One evaluation of Stable Diffusion 1.5's UNet at 64x64 latents, counted on weights never set."""
-    import comfy.ops
-    from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
-
-    shape = {
-        "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320, "num_res_blocks": [2, 2, 2, 2],
-        "channel_mult": [1, 2, 4, 4], "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0], "transformer_depth_middle": 1,
-        "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0], "context_dim": 768, "num_heads": 8,
-        "use_linear_in_transformer": False, "use_spatial_transformer": True, "legacy": False, "dtype": torch.float32,
-    }  # fmt: skip
-    unet = UNetModel(**shape, device="cpu", operations=comfy.ops.disable_weight_init)
-    x = torch.zeros(1, 4, 64, 64)
-    context = torch.zeros(1, 77, 768)
-    return gflop(lambda: unet(x, torch.zeros(1), context=context))
+    """One evaluation of Stable Diffusion 1.5's UNet at 64x64 latents, counted without memory."""
+    unet = checkpoints.build(checkpoints.FAMILIES["sd15"]).float()
+    with torch.device("meta"):
+        x, time_step, context = torch.zeros(1, 4, 64, 64), torch.zeros(1), torch.zeros(1, 77, 768)
+        return gflop(lambda: unet(x, time_step, context=context))
 
 
 def testbed_gflop(host):

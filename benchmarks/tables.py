@@ -183,6 +183,22 @@ def robustness():
     ]
 
 
+def families():
+    """What each host's tests saw of every family."""
+    hosts = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("matrix-*.json"))]
+    rows = ["| family | " + " | ".join(f"ComfyUI {h['host']}" for h in hosts) + " |", "|---" * (1 + len(hosts)) + "|"]
+    for family in hosts[0]["families"]:
+        cells = [c for h in hosts for c in h["cells"] if c["name"] == f"test_family[{family}]"]
+        rows.append(f"| {family} | " + " | ".join(c["reason"] or c["outcome"] for c in cells) + " |")
+    counts = [
+        f"{sum(c['outcome'] == 'passed' for c in h['cells'])} of {len(h['cells'])} cells hold on ComfyUI {h['host']} "
+        f"({len(h['samplers'])} samplers, {len(h['schedulers'])} schedulers, {len(h['guiders'])} guiders)"
+        for h in hosts
+    ]
+    lacking = sorted({c["reason"] for h in hosts for c in h["cells"] if c["outcome"] == "skipped"})
+    return [*rows, "", "; ".join(counts) + "." + (f" Left out: {'; '.join(lacking)}." if lacking else "")]
+
+
 TABLES = {
     "main_job": main_job,
     "testbed": testbed,

@@ -68,10 +68,14 @@ def sample(host):
 
 
 class Cell:
-    """One cell of the matrix: a whole run beside something else of the host."""
+    """One cell of the matrix: a whole run beside something else of the host.
+
+    Attributes:
+        said: what to note of it, beside whether it held.
+    """
 
     def __init__(self, host):
-        self.host = host
+        self.host, self.said = host, ""
 
     def needs(self, node):
         if not self.host.has(node):
@@ -90,7 +94,7 @@ def pytest_runtest_makereport(item, call):
     if call.when == "call" or call.excinfo is not None:
         skipped = call.excinfo is not None and call.excinfo.errisinstance(pytest.skip.Exception)
         outcome = "skipped" if skipped else "failed" if call.excinfo else "passed"
-        reason = str(call.excinfo.value).splitlines()[0] if call.excinfo and str(call.excinfo.value) else ""
+        reason = str(call.excinfo.value).partition("\n")[0] if call.excinfo else item.funcargs["cell"].said
         CELLS[item.nodeid.split("::", 1)[1]] = {"outcome": outcome, "reason": reason}
 
 

@@ -79,7 +79,9 @@ def test_family(host, family, model, cell):
     if kind.dimensions != 2:
         with pytest.raises(ValueError, match="expected a model of 2-D latents, got .* use an image model"):
             apply()
+        cell.said = "refused: video latents"
         return
+    assert kind.prediction in [c.__name__ for c in type(model.model.model_sampling).__mro__]
     z = torch.randn(1, kind.channels, 8, 8, generator=torch.Generator().manual_seed(1))
     positive, negative = conditioning(kind, 2), conditioning(kind, 3)
 
@@ -107,6 +109,7 @@ def test_family(host, family, model, cell):
     noise = torch.randn(z.shape, generator=torch.manual_seed(4))
     expected = signal * model.model.process_latent_in(z) + sigma.view(-1, 1, 1, 1) * noise
     torch.testing.assert_close(x.cpu(), expected, atol=1e-4, rtol=1e-4, msg="x = signal * z + sigma * n")
+    cell.said = f"corrected: {kind.prediction}"
     assert sums == [float(p.detach().double().sum()) for p in model.model.parameters()], "weights unchanged"
 
 
