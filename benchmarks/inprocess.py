@@ -39,7 +39,7 @@ class Host:
             raise RuntimeError(f"expected ComfyUI at {checkout} to load the pack, got a failure; see its log above")
         self.nodes, self.version = nodes.NODE_CLASS_MAPPINGS, comfyui.version(checkout)
         self.model, self.clip, self.vae = self.run("RSCorrectorTestbed")
-        self._encoded, self._extras = {}, False
+        self.size, self._encoded, self._extras = 8, {}, False
 
     def run(self, node, **inputs):
         """Execute one of the pack's nodes; its outputs."""
@@ -80,8 +80,8 @@ class Host:
         return self._encoded[text]
 
     def sample(self, model, caption, count, seed, steps=20, cfg=3.0, sampler="euler", scheduler="normal", negative=""):
-        """The native KSampler on empty latents: (N, 4, 8, 8) as sockets carry them."""
-        latent = {"samples": torch.zeros(count, 4, 8, 8)}
+        """The native KSampler on empty latents: (N, 4, size, size) as sockets carry them."""
+        latent = {"samples": torch.zeros(count, 4, self.size, self.size)}
         conds = self.encode(caption), self.encode(negative)
         with torch.inference_mode():
             drawn = self.nodes["KSampler"]().sample(model, seed, steps, cfg, sampler, scheduler, *conds, latent)

@@ -10,7 +10,11 @@ GRID = [{"steps": steps, "strength": s} for steps in (300, 1500) for s in (0.05,
 
 
 def prepare(host, case, steps):
-    head = heads.trained(host, case, False, steps)
+    return corrected(host, heads.trained(host, case, False, steps))
+
+
+def corrected(host, head):
+    """`at` for a head, trained or not."""
 
     def follow(args, strength):
         denoised = args["denoised"]

@@ -1,0 +1,284 @@
+"""What a step costs, at the size that people use: `python benchmarks/overhead.py --model sd15 --json FILE`.
+
+A checkpoint of full size with random weights, through the real ComfyUI, in one process; methods take turns, so that
+whatever else the machine does falls on all of them. What ours adds is timed inside real steps, between two clocks
+around its own hook: a total that varies by several per cent could not show half of one. Rivals, which add whole
+evaluations of the checkpoint, are judged by their totals. Runs on a GPU as it is.
+"""
+
+import argparse
+import json
+import platform
+import time
+import weakref
+from pathlib import Path
+
+import checkpoints
+import numpy as np
+import torch
+from from_words import gflop
+from inprocess import Host
+from quality import Evaluations, save
+from rivals import CASES, gradient_clean, heads, method
+from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from tqdm.auto import tqdm
+
+from rs_corrector import recipe, weights
+from rs_corrector.corrector import Config, Correction, Corrector
+from rs_corrector.testbed.model import sigmas
+
+WIDTH = 48  # what Train RS Corrector makes
+SIZES = {"sd15": 64, "sdxl": 128}
+
+
+class FullSize(Host):
+    """A `Host` whose model is a checkpoint of full size with random weights."""
+
+    def __init__(self, name):
+        super().__init__()
+        import folder_paths
+
+        self.family, self.size = checkpoints.FAMILIES[name], SIZES[name]
+        folder = Path(folder_paths.models_dir) / ("checkpoints" if self.family.whole else "diffusion_models")
+        folder.mkdir()
+        checkpoints.write(name, folder / f"{name}.safetensors")
+        if self.family.whole:
+            self.model, self.clip, self.vae = self.call("CheckpointLoaderSimple", ckpt_name=f"{name}.safetensors")
+        else:
+            (self.model,) = self.call("UNETLoader", unet_name=f"{name}.safetensors", weight_dtype="default")
+        self._encoded = {}
+
+    def encode(self, text):
+        """Random embeddings where the file has no text encoder: cost does not depend on words."""
+        if self.family.whole or not isinstance(text, str):
+            return super().encode(text)
+        generator = torch.Generator().manual_seed(len(text))
+        pooled = {"pooled_output": torch.randn(1, self.family.pooled, generator=generator)}
+        return [[torch.randn(1, 77, self.family.context, generator=generator), pooled]]
+
+
+def untrained(family, size, groups=("someone",)):
+    """A corrector as training makes one for these latents, its arithmetic alone of interest."""
+    table = sigmas()
+    config = Config(
+        kind="delta", groups=groups, latent_format=family.latent_format, latent_channels=family.channels,
+        sigma_data=1.0, sigma_min=table[0].item(), sigma_max=table[-1].item(), onset=1.0,
+        width=WIDTH, levels=recipe.levels_for((size, size)),
+    )  # fmt: skip
+    torch.manual_seed(0)
+    return Corrector(config).eval().requires_grad_(False)
+
+
+def methods(host):
+    """{name: draw}, each as the quality benchmark applies it."""
+    import folder_paths
+
+    case = CASES["attribute"]
+    path = Path(folder_paths.models_dir) / "rs_correctors" / "untrained.safetensors"
+    path.parent.mkdir()
+    weights.save(untrained(host.family, host.size), path)
+    ours = host.run("RSCorrectorLoader", corrector_name=path.name)[0]
+    window = dict(start_percent=0.0, end_percent=1.0)
+    clocks = Clock(), Clock()
+
+    def corrected(caption, count, seed, **sampling):
+        outer = clocks[0].around(host.model)
+        (model,) = host.run("RSCorrectorApply", model=outer, corrector=ours, group="", strength=1.0, **window)
+        return host.sample(clocks[1].around(model), caption, count, seed, **sampling)
+
+    def attention(caption, count, seed, **sampling):
+        (model,) = host.call("PerturbedAttentionGuidance", model=host.model, scale=3.0)
+        return host.sample(model, caption, count, seed, **sampling)
+
+    head = heads.Head(host.family.channels, WIDTH, recipe.levels_for((host.size, host.size))).eval()
+    return clocks, {
+        "none": method("none").prepare(host, case)(1.0),
+        "rs_corrector": corrected,
+        "pag": attention,
+        "sega": method("sega").prepare(host, case, whole=True, threshold=0.75, warmup=0.0)(1.0),
+        "prompt_teacher": method("prompt_teacher").prepare(host, case, start=0.0, end=1.0)(1.0),
+        "gradient_clean": gradient_clean.corrected(host, head.requires_grad_(False))(0.1),
+    }
+
+
+class Clock:
+    """Times every model call of a run, from where it stands among the wrappers inwards."""
+
+    def __init__(self):
+        self.seconds = []
+
+    def around(self, model):
+        from comfy.patcher_extension import WrappersMP
+
+        def predict_noise(executor, *args, **kwargs):
+            wait()
+            begun = time.perf_counter()
+            denoised = executor(*args, **kwargs)
+            wait()
+            self.seconds.append(time.perf_counter() - begun)
+            return denoised
+
+        timed = model.clone()
+        timed.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, f"clock {id(self)}", predict_noise)
+        return timed
+
+
+def wait():
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+class Peak(TorchDispatchMode):
+    """The most memory that tensors made while it lasts hold at once, in bytes."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = self.most = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        given = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if torch.is_tensor(t)}
+        for tensor in tree_leaves(out):
+            if torch.is_tensor(tensor) and tensor.untyped_storage()._cdata not in given:
+                size = tensor.untyped_storage().nbytes()
+                self.now += size
+                weakref.finalize(tensor, self.release, size)
+        self.most = max(self.most, self.now)
+        return out
+
+    def release(self, size):
+        self.now -= size
+
+
+def one_step(corrector, size, batch=1):
+    """A call of the correction alone, on latents of a size."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    channels = corrector.config.latent_channels
+    x, denoised = torch.randn(batch, channels, size, size, device=device), torch.randn(batch, channels, size, size)
+    correction, sigma = Correction(corrector.to(device)), torch.ones(batch, device=device)
+    denoised = denoised.to(device)
+    return lambda: correction(x, sigma, denoised)
+
+
+def seconds(call, repeats=9):
+    """Median time of a call."""
+    call()
+    clock = []
+    for _ in range(repeats):
+        wait()
+        begun = time.perf_counter()
+        call()
+        wait()
+        clock.append(time.perf_counter() - begun)
+    return float(np.median(clock))
+
+
+@torch.inference_mode()
+def alone(family, size):
+    """What one correction does, counted: arithmetic, memory, operations, looks at the device."""
+    call = one_step(untrained(family, size), size)
+    with Peak() as peak:
+        call()
+    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * torch.cuda.is_available()
+    with profile(activities=activities) as seen:
+        call()
+    names = [event.name for event in seen.events()]
+    views = (
+        "view",
+        "reshape",
+        "expand",
+        "slice",
+        "select",
+        "chunk",
+        "split",
+        "unsqueeze",
+        "as_strided",
+        "t",
+        "permute",
+    )
+    launches = [n for n in names if n.startswith("aten::") and n.removeprefix("aten::") not in views]
+    return {
+        "gflop": gflop(call),
+        "extra_peak_mib": peak.most / 2**20,
+        "operations": len(launches),
+        "kernels": sum(e.device_type == torch.autograd.DeviceType.CUDA for e in seen.events()) or None,
+        "synchronisations": sum("item" in n or "local_scalar" in n or "Synchronize" in n for n in names),
+    }
+
+
+@torch.inference_mode()
+def growth(family):
+    """Seconds of one correction: with resolution, batch and groups."""
+    by = {"resolution": {}, "batch": {}, "groups": {}}
+    for pixels in (512, 1024, 1536, 2048):
+        by["resolution"][str(pixels)] = seconds(one_step(untrained(family, pixels // 8), pixels // 8))
+    for batch in (1, 4, 16):
+        by["batch"][str(batch)] = seconds(one_step(untrained(family, 64), 64, batch))
+    for groups in (1, 4, 16):
+        names = tuple(f"group {i}" for i in range(groups))
+        corrector = untrained(family, 64, names)
+        x, sigma = torch.randn(1, family.channels, 64, 64), torch.ones(1)
+        by["groups"][str(groups)] = seconds(lambda c=corrector, x=x, s=sigma: Correction(c, "group 0")(x, s, x))
+    return by
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", choices=SIZES, default="sd15")
+    parser.add_argument("--steps", type=int, default=20, help="of the plain run and of ours, in all")
+    parser.add_argument("--rival-steps", type=int, default=4, help="of every rival, in all")
+    parser.add_argument("--json", type=Path, required=True)
+    args = parser.parse_args()
+    host = FullSize(args.model)
+    (outer, inner), draws = methods(host)
+    result = {
+        "model": args.model, "latents": host.size, "host": f"ComfyUI {host.version}", "torch": torch.__version__,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU cores",
+        "machine": platform.machine(), "alone": alone(host.family, host.size), "growth": growth(host.family),
+    }  # fmt: skip
+    totals, evals = {name: [] for name in draws}, {}
+    wanted = {name: args.steps if name in ("none", "rs_corrector") else args.rival_steps for name in draws}
+    bar = tqdm(total=sum(wanted.values()), desc=args.model)
+    each = 2  # steps of a turn
+    while any(len(totals[name]) < wanted[name] for name in draws):
+        for name, draw in draws.items():
+            if len(totals[name]) >= wanted[name]:
+                continue
+            with Evaluations(host) as seen:
+                wait()
+                begun = time.perf_counter()
+                draw(CASES["attribute"].neutral, 1, 0, steps=each, cfg=5.0, sampler="euler", scheduler="normal")
+                wait()
+            totals[name] += [(time.perf_counter() - begun) / each] * each
+            evals[name] = seen.rows / each
+            bar.update(each)
+    plain = float(np.median(totals["none"]))
+    result["step_s"], result["methods"] = plain, {}
+    for name in draws:
+        ratios = np.array(totals[name]) / plain
+        cost = {"gflop": (evals[name] - evals["none"]) * gflop_of_base(host), "extra_peak_mib": None}
+        if name == "rs_corrector":
+            ratios = 1 + (np.array(outer.seconds) - np.array(inner.seconds)) / plain
+            cost = {key: result["alone"][key] for key in ("gflop", "extra_peak_mib")}
+            result["totals_ratio"] = float(np.median(totals[name]) / plain)
+        low, middle, high = np.quantile(ratios, (0.025, 0.5, 0.975))
+        found = {"ratio": middle, "low": low, "high": high, "steps": len(totals[name])}
+        result["methods"][name] = {k: float(v) for k, v in found.items()} | cost | {"evals": evals[name]}
+    save(result, args.json)
+    print(json.dumps(result, indent=1))
+
+
+def gflop_of_base(host):
+    """One row through the checkpoint's network, counted without memory."""
+    family = host.family
+    network = checkpoints.build(family).float()
+    with torch.device("meta"):
+        x, context = torch.zeros(1, family.channels, host.size, host.size), torch.zeros(1, 77, family.context)
+        more = {"y": torch.zeros(1, 2816)} if family.latent_format == "SDXL" else {}
+        return gflop(lambda: network(x, torch.zeros(1), context=context, **more))
+
+
+if __name__ == "__main__":
+    main()
