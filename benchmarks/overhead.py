@@ -130,15 +130,16 @@ def wait():
         torch.cuda.synchronize()
 
 
-class Peak(TorchDispatchMode):
-    """The most memory that tensors made while it lasts hold at once, in bytes."""
+class Counter(TorchDispatchMode):
+    """While it lasts: operations that compute (views do not), and the most memory that new tensors hold at once."""
 
     def __init__(self):
         super().__init__()
-        self.now = self.most = 0
+        self.operations = self.now = self.most = 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         out = function(*args, **(kwargs or {}))
+        self.operations += not any(r.alias_info and not r.alias_info.is_write for r in function._schema.returns)
         given = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if torch.is_tensor(t)}
         for tensor in tree_leaves(out):
             if torch.is_tensor(tensor) and tensor.untyped_storage()._cdata not in given:
@@ -179,7 +180,7 @@ def seconds(call, repeats=9):
 def alone(family, size):
     """What one correction does, counted: arithmetic, memory, operations, looks at the device."""
     call = one_step(untrained(family, size), size)
-    with Peak() as peak:
+    with Counter() as counted:
         call()
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * torch.cuda.is_available()
     with profile(activities=activities) as seen:
@@ -201,8 +202,8 @@ def alone(family, size):
     launches = [n for n in names if n.startswith("aten::") and n.removeprefix("aten::") not in views]
     return {
         "gflop": gflop(call),
-        "extra_peak_mib": peak.most / 2**20,
-        "operations": len(launches),
+        "extra_peak_mib": counted.most / 2**20,
+        "operations": counted.operations,
         "kernels": sum(e.device_type == torch.autograd.DeviceType.CUDA for e in seen.events()) or None,
         "synchronisations": sum("item" in n or "local_scalar" in n or "Synchronize" in n for n in names),
     }
