@@ -186,20 +186,6 @@ def alone(family, size):
     with profile(activities=activities) as seen:
         call()
     names = [event.name for event in seen.events()]
-    views = (
-        "view",
-        "reshape",
-        "expand",
-        "slice",
-        "select",
-        "chunk",
-        "split",
-        "unsqueeze",
-        "as_strided",
-        "t",
-        "permute",
-    )
-    launches = [n for n in names if n.startswith("aten::") and n.removeprefix("aten::") not in views]
     return {
         "gflop": gflop(call),
         "extra_peak_mib": counted.most / 2**20,
