@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from .corrector import KINDS, Config, Corrector
 from .files import replacing
 
-#: 2: the weight of a noise level falls with its fourth power, and a corrector may tell requests.
-FORMAT_VERSION = 2
+#: 2: the weight of a noise level falls with its fourth power, and a corrector may tell requests. 3: one `film` for all.
+FORMAT_VERSION = 3
 KEY = "rs_corrector"
 _RETRAIN = "get the file again or make the corrector anew"
 #: Bounds of what a header may ask for, so that a forged one cannot claim the memory of the machine.
