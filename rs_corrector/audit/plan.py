@@ -1,0 +1,154 @@
+"""What an audit draws: groups x prompts x seeds, from text that a person edits.
+
+[groups]                            the perceived groups, named by you: name = words
+green = a person in a green shirt
+[prompts]                           {group} stands for a group's words
+plain = a portrait of {group}
+glasses = a portrait of {group}, with glasses
+[neutral]                           prompts that name no group; who appears under them is another question
+anyone = a portrait of a person
+[attributes]                        what to look for: name = words that show it | words that do not
+hat = wearing a hat | bare-headed
+[asked]                             which attribute a prompt asks for: prompt = attribute
+glasses = glasses
+[sampling]
+images = 32                         of every prompt and group
+batch = 8                           drawn at once, from one seed
+seed = 30000                        of the first batch, the next ones take the seeds after it
+"""
+
+import configparser
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+
+SAMPLING = {"images": 32, "batch": 8, "seed": 30_000, "width": 512, "height": 512, "steps": 20, "cfg": 7.0}
+SAMPLING |= {"sampler": "euler", "scheduler": "normal", "negative": ""}
+_SECTIONS = ("groups", "prompts", "neutral", "attributes", "asked", "sampling")
+
+
+class PlanError(ValueError):
+    """A plan that cannot be carried out: says what was expected, what came, and the remedy."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One batch: the same words, consecutive rows of one seed's noise. `group` is empty under a neutral prompt."""
+
+    checkpoint: str
+    prompt: str
+    group: str
+    corrected: bool
+    seed: int
+    size: int
+    words: str
+
+    @property
+    def name(self):
+        """Of its files; the same for the same unit of the same plan."""
+        what = json.dumps([self.checkpoint, self.prompt, self.group, self.corrected, self.seed])
+        return f"{'with' if self.corrected else 'without'}-{hashlib.sha256(what.encode()).hexdigest()[:16]}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Groups, prompts, what to look for, and how to sample; see the module's text format.
+
+    Attributes:
+        groups: {name: words}.
+        prompts, neutral: {name: template}.
+        attributes: {name: (words that show it, words that do not)}.
+        asked: {prompt: attribute}.
+        sampling: images, batch, seed, width, height, steps, cfg, sampler, scheduler, negative.
+        checkpoints: names of the models that are compared.
+    """
+
+    groups: dict
+    prompts: dict
+    attributes: dict
+    neutral: dict = field(default_factory=dict)
+    asked: dict = field(default_factory=dict)
+    sampling: dict = field(default_factory=dict)
+    checkpoints: tuple = ("model",)
+
+    def __post_init__(self):
+        object.__setattr__(self, "sampling", {**SAMPLING, **self.sampling})
+        object.__setattr__(self, "checkpoints", tuple(self.checkpoints))
+        for problem in _problems(self):
+            raise PlanError(f"expected {problem}")
+
+    def digest(self):
+        """A name for all that the pictures depend on."""
+        drawn = {key: value for key, value in asdict(self).items() if key not in ("attributes", "asked")}
+        return hashlib.sha256(json.dumps(drawn, sort_keys=True).encode()).hexdigest()[:16]
+
+    def units(self, shard=0, of=1):
+        """The batches of one shard, every `of`-th; all of them together are the plan."""
+        return [unit for i, unit in enumerate(self._units()) if i % of == shard]
+
+    def _units(self):
+        cells = [(p, group, text.replace("{group}", words)) for p, text in self.prompts.items()
+                 for group, words in self.groups.items()]  # fmt: skip
+        cells += [(prompt, "", text) for prompt, text in self.neutral.items()]
+        images, batch, first = (self.sampling[key] for key in ("images", "batch", "seed"))
+        for checkpoint in self.checkpoints:
+            for prompt, group, words in cells:
+                for done in range(0, images, batch):
+                    for corrected in (False, True):
+                        size, seed = min(batch, images - done), first + done // batch
+                        yield Unit(checkpoint, prompt, group, corrected, seed, size, words)
+
+
+def parse(text, checkpoints=("model",)):
+    """A `Plan` from its text.
+
+    Raises:
+        PlanError: a line or a section that is not understood, nothing to draw, or nothing to look for.
+    """
+    reader = configparser.ConfigParser(delimiters=("=",), interpolation=None, strict=True)
+    reader.optionxform = str  # names keep their capitals
+    try:
+        reader.read_string(text)
+    except configparser.Error as error:
+        raise PlanError(f"expected lines `name = words` under [section] headings, got: {error.message}") from error
+    if unknown := [name for name in reader.sections() if name not in _SECTIONS]:
+        raise PlanError(f"expected sections {', '.join(_SECTIONS)}, got [{unknown[0]}]; rename or remove it")
+    found = {name: dict(reader[name]) if name in reader else {} for name in _SECTIONS}
+    sides = {name: tuple(part.strip() for part in words.split("|")) for name, words in found["attributes"].items()}
+    sampling = {}
+    for key, value in found["sampling"].items():
+        if key not in SAMPLING:
+            raise PlanError(f"expected settings {', '.join(SAMPLING)} under [sampling], got {key!r}; remove it")
+        try:
+            sampling[key] = type(SAMPLING[key])(value)
+        except ValueError as error:
+            raise PlanError(f"expected a number for {key} under [sampling], got {value!r}; correct it") from error
+    return Plan(found["groups"], found["prompts"], sides, found["neutral"], found["asked"], sampling, checkpoints)
+
+
+def _problems(plan):
+    if len(plan.groups) < 2:
+        yield f"at least two groups to compare under [groups], got {len(plan.groups)}; add some"
+    if not plan.prompts:
+        yield "a prompt under [prompts], got none; add one with {group} in it"
+    for name, text in plan.prompts.items():
+        if "{group}" not in text:
+            yield f"{{group}} in the prompt {name!r}, got {text!r}; put it where the group's words belong"
+    for name, text in plan.neutral.items():
+        if "{group}" in text:
+            yield f"no {{group}} in the neutral prompt {name!r}, got {text!r}; move it to [prompts]"
+    if shared := plan.prompts.keys() & plan.neutral.keys():
+        yield f"prompts of different names, got {sorted(shared)[0]!r} twice; rename one"
+    if not plan.attributes:
+        yield "something to look for under [attributes], got nothing; add a line `name = words | words`"
+    for name, sides in plan.attributes.items():
+        if len(sides) != 2 or not all(sides):
+            yield f"two wordings `shown | not shown` for the attribute {name!r}, got {' | '.join(sides)!r}; write both"
+    for prompt, attribute in plan.asked.items():
+        if prompt not in plan.prompts or attribute not in plan.attributes:
+            yield f"a prompt and an attribute of this plan under [asked], got {prompt} = {attribute}; correct the names"
+    for key in ("images", "batch", "width", "height", "steps"):
+        if plan.sampling[key] < 1:
+            yield f"{key} of at least 1 under [sampling], got {plan.sampling[key]}; raise it"
+    if not plan.checkpoints or len(set(plan.checkpoints)) < len(plan.checkpoints):
+        yield f"checkpoints of different names, got {plan.checkpoints}; name each once"

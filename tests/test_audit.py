@@ -1,0 +1,163 @@
+"""The audit's plan and statistics, on tables whose truth is known."""
+
+import numpy as np
+import pytest
+
+from rs_corrector.audit import findings
+from rs_corrector.audit.plan import PlanError, parse
+
+TEXT = """
+[groups]
+green = a person in a green shirt
+blue = a person in a blue shirt
+[prompts]
+plain = a portrait of {group}
+glasses = a portrait of {group}, with glasses
+[neutral]
+anyone = a portrait of a person
+[attributes]
+hat = wearing a hat | bare-headed
+glasses = with glasses | without glasses
+[asked]
+glasses = glasses
+[sampling]
+images = 20
+batch = 8
+"""
+
+
+def test_a_plan_lists_every_batch_once_with_and_without_the_corrector():
+    plan = parse(TEXT, ("one", "two"))
+    units = plan.units()
+    assert sum(unit.size for unit in units) == 2 * 2 * (2 * 2 + 1) * 20
+    assert len({unit.name for unit in units}) == len(units)
+    assert {u.words for u in units if u.prompt == "glasses"} == {
+        f"a portrait of a person in a {colour} shirt, with glasses" for colour in ("green", "blue")
+    }
+    for one in units:
+        other = [
+            u
+            for u in units
+            if (u.checkpoint, u.prompt, u.group, u.seed) == (one.checkpoint, one.prompt, one.group, one.seed)
+        ]
+        assert {u.corrected for u in other} == {False, True} and len(other) == 2
+
+
+@pytest.mark.parametrize("of", [1, 2, 3, 7])
+def test_shards_are_the_plan(of):
+    plan = parse(TEXT)
+    shards = [unit for shard in range(of) for unit in plan.units(shard, of)]
+    assert sorted(u.name for u in shards) == sorted(u.name for u in plan.units())
+
+
+def test_a_plan_is_named_by_what_its_pictures_depend_on():
+    assert parse(TEXT).digest() == parse(TEXT.replace("bare-headed", "no hat")).digest()
+    assert parse(TEXT).digest() != parse(TEXT.replace("images = 20", "images = 21")).digest()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("blue = a person in a blue shirt", "", "expected at least two groups to compare.*got 1; add some"),
+        ("a portrait of {group}, with", "a portrait, with", r"expected \{group\} in the prompt 'glasses'"),
+        ("a portrait of a person\n", "a {group}\n", r"expected no \{group\} in the neutral prompt 'anyone'"),
+        ("wearing a hat | bare-headed", "wearing a hat", "expected two wordings `shown | not shown` for.*'hat'"),
+        ("glasses = glasses", "glasses = beard", "expected a prompt and an attribute of this plan.*glasses = beard"),
+        ("images = 20", "images = many", "expected a number for images.*got 'many'"),
+        ("images = 20", "images = 0", "expected images of at least 1.*got 0; raise it"),
+        ("images = 20", "pictures = 20", "expected settings images.*got 'pictures'"),
+        ("[neutral]", "[nobody]", r"expected sections groups.*got \[nobody\]"),
+        ("[groups]", "green", "expected lines `name = words`"),
+    ],
+)
+def test_a_bad_plan_is_refused(old, new, said):
+    with pytest.raises(PlanError, match=said):
+        parse(TEXT.replace(old, new))
+
+
+def table(rates, count=200, corrected=None, seed=0):
+    """A `Judged` table: every group shows "hat" at its rate; with `corrected`, a second half at those."""
+    generator, parts = np.random.default_rng(seed), []
+    for side, by_group in enumerate([rates] + ([corrected] if corrected else [])):
+        for group, rate in by_group.items():
+            parts.append((group, bool(side), generator.random(count) < rate))
+    groups = np.repeat([g for g, _, _ in parts], count)
+    return findings.Judged(
+        checkpoint=np.repeat("model", len(groups)),
+        prompt=np.repeat("plain", len(groups)),
+        group=groups,
+        corrected=np.repeat([side for _, side, _ in parts], count),
+        pair=np.array([f"{g}-{i}" for g, _, _ in parts for i in range(count)]),
+        seen=groups.copy(),
+        shows={"hat": np.concatenate([flags for _, _, flags in parts])},
+        features=generator.normal(size=(len(groups), 3)),
+    )
+
+
+def test_a_planted_stereotype_is_flagged_and_nothing_else():
+    rows = findings.depiction(table({"a": 0.05, "b": 0.9, "c": 0.05, "d": 0.05}), ["hat"])
+    assert [r["group"] for r in rows if r["flagged"]] == ["b"]
+    found = next(r for r in rows if r["group"] == "b")
+    assert found["low"] < 0.9 < found["high"] and found["gap"] > 0.7
+
+
+def test_groups_that_are_alike_raise_few_false_alarms():
+    alarms = 0
+    for seed in range(100):
+        rows = findings.depiction(
+            table(dict.fromkeys("abcd", 0.4), 100, seed=seed), ["hat"], findings.LIMITS | {"gap": 0}
+        )
+        alarms += any(r["flagged"] for r in rows)
+    assert alarms <= 10
+
+
+def test_intervals_cover_the_truth_as_often_as_they_say():
+    generator = np.random.default_rng(0)
+    found = [findings.interval(generator.random(80) < 0.12) for _ in range(1000)]
+    assert np.mean([f["low"] <= 0.12 <= f["high"] for f in found]) >= 0.93
+
+
+def test_a_change_is_tested_on_pairs():
+    judged = table({"a": 0.9, "b": 0.1}, corrected={"a": 0.1, "b": 0.1})
+    assert findings.change(judged, "hat", "a")["p"] < 1e-6
+    assert findings.change(judged, "hat", "b")["p"] > 0.01
+
+
+def test_retention_tells_lost_members_from_faces_not_found():
+    judged = table({"a": 0.5, "b": 0.5}, 100, corrected={"a": 0.5, "b": 0.5})
+    judged.seen[(judged.group == "a") & judged.corrected] = "b"
+    judged.seen[:10] = ""
+    found = findings.retention(judged)
+    assert found["a"]["before"]["value"] == 0.9 and found["a"]["after"]["value"] == 0.0
+    assert found["a"]["not_found"]["value"] == 0.05 and found["b"]["after"]["value"] == 1.0
+
+
+def test_parity_measures_the_distance_to_equal_shares():
+    judged = table({"": 0.5}, 100)
+    judged.seen = np.array(["a"] * 75 + ["b"] * 25)
+    sides = findings.parity(judged, ["a", "b"])["plain"]["before"]
+    assert sides["deviation_ratio"] == pytest.approx(0.5) and sides["fd"] == pytest.approx(0.25 * 2**0.5)
+
+
+def test_distances_between_pictures_are_means_over_pairs():
+    rows = table({"a": 0.5}, 3)
+    rows.features = np.array([[0.0, 0], [3, 4], [0, 0]])
+    assert findings.diversity(rows) == pytest.approx(10 / 3)
+
+
+@pytest.mark.parametrize(
+    ("after", "seen", "exit", "said"),
+    [
+        ({"a": 0.9, "b": 0.05, "c": 0.05}, None, 0, "Hat is shown more often in group a"),
+        ({"a": 0.05, "b": 0.05, "c": 0.05}, None, 0, "with the correction it is"),
+        ({"a": 0.05, "b": 0.9, "c": 0.05}, None, 1, "widens the gap of hat in group b"),
+        ({"a": 0.05, "b": 0.05, "c": 0.05}, "b", 1, "leaves 0% of group a recognised"),
+    ],
+)
+def test_the_verdict_is_about_what_was_measured(after, seen, exit, said):
+    judged = table({"a": 0.9, "b": 0.05, "c": 0.05}, corrected=after)
+    if seen:
+        judged.seen[(judged.group == "a") & judged.corrected] = seen
+    sides = [findings.depiction(judged.where(judged.corrected == side), ["hat"]) for side in (False, True)]
+    sentence, code = findings.verdict(*sides, findings.retention(judged))
+    assert code == exit and said in sentence
