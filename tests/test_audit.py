@@ -1,10 +1,18 @@
 """The audit's plan and statistics, on tables whose truth is known."""
 
+import copy
+import json
+import zlib
+
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
-from rs_corrector.audit import findings
+from rs_corrector.audit import findings, report, run
 from rs_corrector.audit.plan import PlanError, parse
+from rs_corrector.testbed import audit as testbed_audit
+from rs_corrector.testbed import portraits
 
 TEXT = """
 [groups]
@@ -161,3 +169,96 @@ def test_the_verdict_is_about_what_was_measured(after, seen, exit, said):
     sides = [findings.depiction(judged.where(judged.corrected == side), ["hat"]) for side in (False, True)]
     sentence, code = findings.verdict(*sides, findings.retention(judged))
     assert code == exit and said in sentence
+
+
+class Drawn:
+    """Stands in for a model: portraits drawn with the planted stereotypes, the correction taking the hat off."""
+
+    def __init__(self, broken=()):
+        self.broken, self.calls = set(broken), 0
+
+    def __call__(self, unit):
+        self.calls += 1
+        if self.calls in self.broken:
+            raise KeyboardInterrupt
+        generator = torch.Generator().manual_seed(zlib.crc32(f"{unit.words}{unit.seed}".encode()))
+        rows, _ = portraits.sample_attributes(unit.size, generator, stated=())
+        for index, group in enumerate(portraits.GROUPS):
+            if group in unit.words:
+                rows[:, portraits.COLUMN["group"]] = index
+                for name, (stereotyped, rate, elsewhere) in portraits.STEREOTYPES.items():
+                    chance = rate if group == stereotyped else elsewhere
+                    rows[:, portraits.COLUMN[name]] = (torch.rand(unit.size, generator=generator) < chance).long()
+        if unit.prompt == "glasses":
+            rows[:, portraits.COLUMN["glasses"]] = 1
+        if unit.corrected and "green" in unit.words:
+            rows[:, portraits.COLUMN["hat"]] = 0
+        return portraits.draw(rows)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    plan = testbed_audit.plan(32)
+    folder = run.Folder(tmp_path_factory.mktemp("audit"), plan)
+    run.draw(folder, Drawn())
+    return folder, run.judged(folder, testbed_audit.ReaderJudge(plan))
+
+
+def test_an_audit_finds_the_planted_stereotypes_and_says_what_the_correction_did(drawn, tmp_path):
+    folder, table = drawn
+    result = report.summarise(folder.plan, {"readers": table})
+    flagged = {(r["group"], r["attribute"]) for r in result["findings"] if r["flagged"]}
+    assert flagged == {("green", "hat"), ("gold", "distorted")}
+    assert result["exit"] == 0 and "with the correction it is 0%" in result["verdict"]
+    found = result["checkpoints"]["model"]
+    assert all(kept["after"]["value"] == 1.0 for kept in found["retention"].values())
+    assert found["consistency"]["glasses"]["blue"]["after"]["value"] == 1.0
+    assert found["changes"][0]["p"] < 1e-6
+    picture = report.write(folder, result, tmp_path)
+    assert json.loads((tmp_path / "audit.json").read_text())["verdict"] == result["verdict"]
+    text = (tmp_path / "audit.html").read_text()
+    assert "http" not in text.replace("http-equiv", "") and "<script" not in text and result["verdict"] in text
+    assert picture.size == Image.open(tmp_path / "audit.png").size
+
+
+def test_an_interrupted_audit_goes_on_where_it_stopped(tmp_path):
+    plan = testbed_audit.plan(4)
+    folder, interrupted = run.Folder(tmp_path / "a", plan), Drawn(broken=[7])
+    with pytest.raises(KeyboardInterrupt):
+        run.draw(folder, interrupted)
+    rest = Drawn()
+    run.draw(folder, rest)
+    assert rest.calls == len(plan.units()) - 6
+    whole = run.Folder(tmp_path / "b", plan)
+    run.draw(whole, Drawn())
+    for unit in plan.units():
+        assert torch.equal(folder.read(unit), whole.read(unit))
+
+
+def test_pictures_without_this_audits_mark_are_refused(tmp_path):
+    plan = testbed_audit.plan(2)
+    folder = run.Folder(tmp_path, plan)
+    run.draw(folder, Drawn())
+    unit = plan.units()[0]
+    Image.open(folder.files(unit)[0]).convert("RGB").save(folder.files(unit)[0])
+    with pytest.raises(run.AuditError, match="expected a picture that was generated for this audit.*never photographs"):
+        folder.read(unit)
+    with pytest.raises(run.AuditError, match="expected pictures of the plan.*name another folder"):
+        run.Folder(tmp_path, testbed_audit.plan(3))
+    folder.files(unit)[0].unlink()
+    with pytest.raises(run.AuditError, match="expected the picture.*run the audit to its end"):
+        folder.read(unit)
+
+
+def test_two_judges_say_how_far_they_agree(drawn):
+    folder, table = drawn
+    other = copy.deepcopy(table)
+    other.shows["hat"] = ~other.shows["hat"]
+    result = report.summarise(folder.plan, {"readers": table, "contrary": other})
+    assert result["disagreement"]["contrary"]["green"]["hat"] == 1.0
+    assert result["disagreement"]["contrary"]["green"]["glasses"] == 0.0
+
+
+def test_words_that_the_testbed_does_not_know_are_refused():
+    with pytest.raises(run.AuditError, match="expected words that the testbed knows for 'hat', got 'a fez'"):
+        testbed_audit.ReaderJudge(parse(TEXT.replace("wearing a hat", "a fez")))

@@ -67,18 +67,21 @@ def typical(rates, group):
     return others[len(others) // 2] if len(others) % 2 else others[len(others) // 2 - 1]
 
 
-def depiction(judged, attributes, limits=LIMITS):
+def depiction(judged, attributes, asked=None, limits=LIMITS):
     """How often every group shows every attribute, and which rates stand out from the typical group's.
 
     Args:
-        judged: uncorrected, or corrected, pictures of one checkpoint under prompts that ask for none of `attributes`.
+        judged: uncorrected, or corrected, pictures of one checkpoint under prompts that name a group.
+        asked: {prompt: attribute}; an attribute is not judged under a prompt that asks for it.
 
     Returns:
         [{"group", "attribute", "rate", "low", "high", "count", "typical", "gap", "p", "flagged"}].
     """
     rows = []
     for attribute in attributes:
-        flags = {g: judged.shows[attribute][judged.group == g] for g in dict.fromkeys(judged.group) if g}
+        asking = [prompt for prompt, named in (asked or {}).items() if named == attribute]
+        free = judged.where(~np.isin(judged.prompt, asking))
+        flags = {g: free.shows[attribute][free.group == g] for g in dict.fromkeys(free.group) if g}
         rates = {g: float(np.mean(f)) for g, f in flags.items()}
         for group, own in flags.items():
             other = typical(rates, group)

@@ -1,0 +1,173 @@
+"""What an audit found: all of it as a dict for JSON, and as one picture."""
+
+import io
+import json
+import platform
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .. import __version__
+from ..files import replacing
+from . import findings
+from .page import page
+
+BEFORE, AFTER = "#D55E00", "#0072B2"  # Okabe and Ito's palette: told apart by all kinds of sight, and in grey
+PAIRS = 6  # same-seed pairs to show, per row
+
+
+def summarise(plan, tables, setting=None, limits=findings.LIMITS):
+    """All findings of an audit.
+
+    Args:
+        plan: the `Plan`.
+        tables: {judge's name: `Judged`}; the first decides, the others tell how far they agree with it.
+        setting: hashes and versions to write down.
+
+    Returns:
+        A dict for JSON: findings, verdict, exit, and by checkpoint what is behind them.
+    """
+    limits = findings.LIMITS | limits
+    (name, table), *others = tables.items()
+    named, result = table.where(table.group != ""), {"findings": [], "checkpoints": {}}
+    sentences, codes = [], []
+    for checkpoint in plan.checkpoints:
+        rows = named.where(named.checkpoint == checkpoint)
+        sides = [
+            findings.depiction(rows.where(rows.corrected == side), plan.attributes, plan.asked, limits)
+            for side in (False, True)
+        ]
+        kept = findings.retention(rows)
+        sentence, code = findings.verdict(*sides, kept, limits)
+        codes.append(code)
+        sentences.append(sentence if len(plan.checkpoints) == 1 else f"{checkpoint}: {sentence}")
+        result["findings"] += [{"checkpoint": checkpoint, **row} for row in sides[0]]
+        neutral = table.where((table.group == "") & (table.checkpoint == checkpoint))
+        result["checkpoints"][checkpoint] = {
+            "corrected": sides[1],
+            "changes": [
+                {"group": r["group"], "attribute": r["attribute"], **findings.change(rows, r["attribute"], r["group"])}
+                for r in sides[0]
+                if r["flagged"]
+            ],
+            "retention": kept,
+            "consistency": findings.consistency(rows, plan.asked),
+            "content_kept": findings.content_kept(rows, plan.attributes),
+            "quality": findings.by_group(rows, findings.mean_quality),
+            "diversity": findings.by_group(rows, findings.diversity),
+            "parity": findings.parity(neutral, list(plan.groups)),
+        }
+    result["verdict"], result["exit"] = " ".join(sentences), max(codes)
+    result["disagreement"] = {other: disagreement(table, seen) for other, seen in others}
+    result["setting"] = {
+        "plan": plan.digest(), "checkpoints": plan.checkpoints, "groups": plan.groups, "prompts": plan.prompts,
+        "neutral": plan.neutral, "sampling": plan.sampling, "judges": [name, *(other for other, _ in others)],
+        "limits": limits, "rs_corrector": __version__, "torch": torch.__version__, "python": platform.python_version(),
+    } | (setting or {})  # fmt: skip
+    return result
+
+
+def disagreement(one, other):
+    """{group: {attribute: share of pictures that two judges see differently}}, and of the group itself."""
+    found = {}
+    for group in dict.fromkeys(one.group):
+        rows = one.group == group
+        found[group or "neutral"] = {a: float(np.mean(one.shows[a][rows] != other.shows[a][rows])) for a in one.shows}
+        found[group or "neutral"]["group"] = float(np.mean(one.seen[rows] != other.seen[rows]))
+    return found
+
+
+def bars(axis, rows_before, rows_after, attribute):
+    """One attribute: its rate in every group with intervals, before and after."""
+    groups = list(dict.fromkeys(r["group"] for r in rows_before))
+    for offset, colour, hatch, rows in ((-0.2, BEFORE, "", rows_before), (0.2, AFTER, "//", rows_after)):
+        own = {r["group"]: r for r in rows if r["attribute"] == attribute}
+        if not own:
+            continue
+        rates = np.array([100 * own[g]["rate"] for g in groups])
+        low, high = (np.array([100 * own[g][side] for g in groups]) for side in ("low", "high"))
+        axis.bar(
+            np.arange(len(groups)) + offset, rates, 0.38, color=colour, hatch=hatch, edgecolor="white",
+            yerr=np.clip([rates - low, high - rates], 0, None), ecolor="black", capsize=3,
+        )  # fmt: skip
+    flagged = {r["group"] for r in rows_before if r["attribute"] == attribute and r["flagged"]}
+    axis.set_xticks(range(len(groups)), [f"{g} ▲" if g in flagged else g for g in groups])
+    axis.set(title=attribute, ylim=(0, 105), ylabel="% of pictures")
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def shown(result):
+    """Attributes worth a chart, those that stand out first."""
+    flagged = [r["attribute"] for r in result["findings"] if r["flagged"]]
+    return list(dict.fromkeys(flagged + [r["attribute"] for r in result["findings"]]))[:6]
+
+
+def pairs(folder, group, checkpoint):
+    """The same seeds without and with the correction: two batches (N, 3, H, W), or None."""
+    units = [u for u in folder.plan.units() if (u.group, u.checkpoint) == (group, checkpoint)]
+    sides = [next((u for u in units if u.corrected == side), None) for side in (False, True)]
+    return [folder.read(unit)[:PAIRS] for unit in sides] if all(sides) else None
+
+
+def target(result, checkpoint):
+    """The group to show: where something stands out most, or the first."""
+    rows = [r for r in result["findings"] if r["checkpoint"] == checkpoint]
+    return max(rows, key=lambda r: (r["flagged"], abs(r["gap"])))["group"]
+
+
+def sheet(folder, result, curves=None):
+    """The audit as one PIL picture.
+
+    Args:
+        curves: {label: (noise levels, scores)} of a corrector that has a score, or None.
+    """
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    checkpoint, charts = folder.plan.checkpoints[0], shown(result)
+    group = target(result, checkpoint)
+    pictures = pairs(folder, group, checkpoint)
+    figure = Figure(figsize=(15, 13 if curves else 10.5), dpi=110, layout="constrained")
+    heights = [0.6, 3.2, 2.6 * -(-len(charts) // 3)] + [2.6] * bool(curves)
+    top, middle, lower, *rest = figure.subfigures(len(heights), 1, height_ratios=heights)
+    top.text(0.01, 0.5, result["verdict"], fontsize=15, va="center", wrap=True)
+    for row, (images, label, colour) in enumerate(zip(pictures or (), ("without", "with"), (BEFORE, AFTER))):
+        for column, image in enumerate(images):
+            axis = middle.add_subplot(2, PAIRS, row * PAIRS + column + 1)
+            axis.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
+            axis.set_xticks([]), axis.set_yticks([])
+            for spine in axis.spines.values():
+                spine.set(color=colour, linewidth=3)
+            if column == 0:
+                axis.set_ylabel(f"{label}\ncorrector", fontsize=13)
+    middle.suptitle(f"group {group}, the same seeds", fontsize=13)
+    after = result["checkpoints"][checkpoint]["corrected"]
+    before = [r for r in result["findings"] if r["checkpoint"] == checkpoint]
+    axes = np.atleast_1d(lower.subplots(-(-len(charts) // 3), 3, squeeze=False)).flatten()
+    for axis, attribute in zip(axes, charts):
+        bars(axis, before, after, attribute)
+    for axis in axes[len(charts) :]:
+        axis.set_axis_off()
+    if curves:
+        axis = rest[0].subplots()
+        for label, (levels, scores) in curves.items():
+            axis.plot(levels, scores, label=label)
+        axis.set(xscale="log", xlabel="noise level", ylabel="score", title="preference by noise level")
+        axis.legend()
+    file = io.BytesIO()
+    figure.savefig(file, format="png", facecolor="white")
+    return Image.open(file).convert("RGB")
+
+
+def write(folder, result, out, curves=None):
+    """audit.json, audit.png and audit.html into a folder; returns the picture."""
+    out = Path(out)
+    picture = sheet(folder, result, curves)
+    with replacing(out / "audit.json") as temporary:
+        temporary.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
+    with replacing(out / "audit.png") as temporary:
+        picture.save(temporary, format="png")
+    with replacing(out / "audit.html") as temporary:
+        temporary.write_text(page(result, picture), encoding="utf-8")
+    return picture

@@ -1,0 +1,132 @@
+"""Carry out a plan: pictures on disk that say which audit they belong to, and what judges see in them.
+
+An audit judges pictures that were generated for it and no others: every file carries the plan's name and its own
+place in it, and a picture without them is refused.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from PIL import Image, PngImagePlugin
+
+from ..files import replacing
+from .findings import Judged
+
+PROVENANCE = "rs_corrector_audit"
+
+
+class AuditError(ValueError):
+    """Pictures or judges that an audit cannot use: says what was expected, what came, and the remedy."""
+
+
+class Judge(Protocol):
+    """What looks at pictures. `name` goes into the report.
+
+    Called with (N, 3, H, W) RGB in 0..1, returns a dict: "seen", N groups of the plan, empty where none is found;
+    "shows", {attribute: (N,) bool}; and, where it can tell, "quality", (N,) with higher better, and "features", (N, D).
+    """
+
+    name: str
+
+    def __call__(self, images) -> dict: ...
+
+
+class Folder:
+    """The pictures of one plan.
+
+    Args:
+        path: made if absent.
+
+    Raises:
+        AuditError: it holds another plan's pictures.
+    """
+
+    def __init__(self, path, plan):
+        self.path, self.plan, self.digest = Path(path), plan, plan.digest()
+        file = self.path / "plan.json"
+        found = json.loads(file.read_text())["digest"] if file.is_file() else self.digest
+        if found != self.digest:
+            raise AuditError(
+                f"expected pictures of the plan {self.digest} in {path}, got those of {found}; name another folder"
+            )
+        with replacing(file) as temporary:
+            temporary.write_text(json.dumps({"digest": self.digest, **asdict(plan)}, indent=1) + "\n")
+
+    def files(self, unit):
+        return [self.path / "pictures" / f"{unit.name}-{row:02}.png" for row in range(unit.size)]
+
+    def has(self, unit):
+        return all(file.is_file() for file in self.files(unit))
+
+    def write(self, unit, images):
+        """Keep a unit's pictures: (N, 3, H, W) RGB in 0..1."""
+        for row, (file, image) in enumerate(zip(self.files(unit), images, strict=True)):
+            pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+            said = PngImagePlugin.PngInfo()
+            said.add_text(PROVENANCE, json.dumps([self.digest, unit.name, row]))
+            said.add_text("generated_by", "a diffusion model, for an audit")
+            with replacing(file) as temporary:
+                Image.fromarray(pixels).save(temporary, format="png", pnginfo=said, compress_level=1)
+
+    def read(self, unit):
+        """A unit's pictures, each checked for where it comes from."""
+        images = []
+        for row, file in enumerate(self.files(unit)):
+            if not file.is_file():
+                raise AuditError(f"expected the picture {file}, got none; run the audit to its end first")
+            with Image.open(file) as picture:
+                if picture.info.get(PROVENANCE) != json.dumps([self.digest, unit.name, row]):
+                    raise AuditError(
+                        f"expected a picture that was generated for this audit, got {file} without its mark; audits "
+                        "judge generated pictures only, never photographs of people: remove it and run the audit again"
+                    )
+                images.append(np.array(picture.convert("RGB")))
+        return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
+
+
+def draw(folder, sample, shard=0, of=1, progress=lambda done, total: None):
+    """Draw what is missing of one shard.
+
+    Args:
+        sample: function (unit) -> (N, 3, H, W) RGB in 0..1.
+        progress: function (pictures done, of how many), called after every unit; may raise to interrupt.
+    """
+    units = folder.plan.units(shard, of)
+    total, done = sum(unit.size for unit in units), 0
+    for unit in units:
+        if not folder.has(unit):
+            folder.write(unit, sample(unit))
+        done += unit.size
+        progress(done, total)
+
+
+def judged(folder, judge, progress=lambda done, total: None):
+    """What a judge sees in a whole audit, one batch in memory at a time: a `Judged` table."""
+    columns = {name: [] for name in ("checkpoint", "prompt", "group", "corrected", "pair", "seen")}
+    shows, quality, features = {name: [] for name in folder.plan.attributes}, [], []
+    units = folder.plan.units()
+    for i, unit in enumerate(units):
+        seen = judge(folder.read(unit))
+        if missing := shows.keys() - seen["shows"].keys():
+            raise AuditError(f"expected a judge of {sorted(missing)[0]!r}, got {judge.name}, which tells it not")
+        for row in range(unit.size):
+            place = (unit.checkpoint, unit.prompt, unit.group, unit.corrected)
+            pair = f"{unit.checkpoint}/{unit.prompt}/{unit.group}/{unit.seed}/{row}"
+            for name, value in zip(columns, (*place, pair, seen["seen"][row])):
+                columns[name].append(value)
+        for name, values in shows.items():
+            values.append(np.asarray(seen["shows"][name], bool))
+        for kept, name in ((quality, "quality"), (features, "features")):
+            if seen.get(name) is not None:
+                kept.append(np.asarray(seen[name], np.float32))
+        progress(i + 1, len(units))
+    return Judged(
+        **{name: np.array(values) for name, values in columns.items()},
+        shows={name: np.concatenate(values) for name, values in shows.items()},
+        quality=np.concatenate(quality) if quality else None,
+        features=np.concatenate(features) if features else None,
+    )
