@@ -43,6 +43,21 @@ def train(args):
     print(f"wrote {args.out} and its model card; held-out loss {min(v for _, v in history.validation):.4f}")
 
 
+def audit(args):
+    from .audit import shell
+
+    return shell.run_audit(args)
+
+
+def limit(text):
+    from .audit.findings import LIMITS
+
+    name, _, value = text.partition("=")
+    if name not in LIMITS:
+        raise argparse.ArgumentTypeError(f"expected NAME=NUMBER with a name of {', '.join(LIMITS)}, got {text}")
+    return name, float(value)
+
+
 def parser():
     root = argparse.ArgumentParser(prog="rs-corrector", description="Stereotype mitigation for text-to-image models.")
     commands = root.add_subparsers(required=True)
@@ -63,15 +78,27 @@ def parser():
     command = commands.add_parser("inspect", help="print the header of a corrector file")
     command.add_argument("file", type=Path)
     command.set_defaults(run=inspect)
+    command = commands.add_parser("audit", help="how a checkpoint depicts groups, with and without a corrector")
+    which = command.add_mutually_exclusive_group(required=True)
+    which.add_argument("--testbed", action="store_true", help="the testbed model and its shipped corrector")
+    which.add_argument("--workflow", type=Path, help="workflow in API format, see the README for its nodes' titles")
+    command.add_argument("--plan", type=Path, help="plan as text; the testbed has one of its own")
+    command.add_argument("--server", help="URL of a running ComfyUI (default: start one of its own)")
+    command.add_argument("--judge", choices=("testbed",), default="testbed", help="what looks at the pictures")
+    command.add_argument("--images", type=positive, default=64, help="of every prompt and group, on the testbed")
+    command.add_argument("--shard", default="0/1", help="draw this share of the plan only, as 0/4, and report nothing")
+    command.add_argument("--workers", type=positive, default=1, help="draw the testbed on this many Ray workers")
+    command.add_argument("--limit", type=limit, action="append", default=[], help="NAME=NUMBER, for the verdict")
+    command.add_argument("--out", type=Path, required=True, help="folder for the pictures and the report")
+    command.set_defaults(run=audit)
     return root
 
 
 def main(argv=None):
-    """Exit codes: 0 done, 2 bad input (one line on standard error, nothing written)."""
+    """Exit codes: 0 done, 1 an audit found harm, 2 bad input (one line on standard error, nothing written)."""
     args = parser().parse_args(argv)
     try:
-        args.run(args)
+        return args.run(args) or 0
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         print(f"rs-corrector: {error}", file=sys.stderr)
         return 2
-    return 0

@@ -39,73 +39,37 @@ def version(host):
     return scope.rsplit('"', 2)[1]
 
 
-class Server:
-    """A ComfyUI server on the CPU with nothing but this pack, in a directory of its own; a context manager.
+class Client:
+    """A ComfyUI server that runs somewhere, by its address; a context manager.
 
     Args:
-        host: checkout to run.
-        python: interpreter that has the host's requirements.
+        url: of the server, such as http://127.0.0.1:8188.
     """
 
-    def __init__(self, host, python=sys.executable):
-        self.host, self.python, self.client = Path(host), python, uuid.uuid4().hex
+    def __init__(self, url):
+        self.url, self.client = url.rstrip("/"), uuid.uuid4().hex
 
     def __enter__(self):
         self.stack = contextlib.ExitStack()
-        self.base = Path(self.stack.enter_context(tempfile.TemporaryDirectory(prefix="rs-corrector-")))
-        try:
-            self._start()
-        except BaseException:
-            self.stack.close()
-            raise
+        self._connect()
         return self
 
     def __exit__(self, *exception):
         self.stack.close()
 
-    def _start(self):
-        for folder in ("custom_nodes", "models", "input", "output", "temp", "user"):
-            (self.base / folder).mkdir()
-        (self.base / "custom_nodes" / "rs-corrector").symlink_to(PACK, target_is_directory=True)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
-        self.log_path = self.base / "log.txt"
-        command = [self.python, "main.py", "--cpu", "--port", str(port), "--disable-auto-launch"]
-        command += ["--base-directory", str(self.base), "--database-url", "sqlite:///:memory:", "--disable-api-nodes"]
-        log = self.stack.enter_context(open(self.log_path, "w"))
-        self.process = subprocess.Popen(command, cwd=self.host, stdout=log, stderr=subprocess.STDOUT)
-        self.stack.callback(self._stop)
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            with contextlib.suppress(urllib.error.URLError, ConnectionError):
-                self.get("/system_stats")
-                break
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise HostError(
-                    f"expected ComfyUI at {self.host} to start, got: {self.last_words()}; "
-                    f"install its requirements into {self.python}, or use the embedded path"
-                )
-            time.sleep(0.2)
-        self.socket = websocket.create_connection(f"ws://127.0.0.1:{port}/ws?clientId={self.client}", timeout=600)
+    def _connect(self):
+        address = self.url.replace("http", "ws", 1)
+        try:
+            self.socket = websocket.create_connection(f"{address}/ws?clientId={self.client}", timeout=600)
+        except (OSError, websocket.WebSocketException) as error:
+            raise HostError(
+                f"expected a ComfyUI server at {self.url}, got {error}; start it or correct the URL"
+            ) from error
         self.stack.callback(self.socket.close)
 
-    def _stop(self):
-        self.process.terminate()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-    def log(self):
-        """Everything the server printed so far."""
-        return self.log_path.read_text(errors="replace")
-
     def last_words(self):
-        """The last line that is not empty."""
-        return next((line for line in reversed(self.log().splitlines()) if line.strip()), "nothing")
+        """What to say of a server that stopped."""
+        return "its log has the reason"
 
     def get(self, path, **query):
         """GET -> bytes."""
@@ -164,3 +128,69 @@ class Server:
                 raise HostError("expected the workflow to finish, got an interruption; queue it again")
             elif message["type"] == "execution_success":
                 return shown
+
+
+class Server(Client):
+    """A ComfyUI server on the CPU with nothing but this pack, in a directory of its own; a context manager.
+
+    Args:
+        host: checkout to run.
+        python: interpreter that has the host's requirements.
+    """
+
+    def __init__(self, host, python=sys.executable):
+        super().__init__("")
+        self.host, self.python = Path(host), python
+
+    def __enter__(self):
+        self.stack = contextlib.ExitStack()
+        self.base = Path(self.stack.enter_context(tempfile.TemporaryDirectory(prefix="rs-corrector-")))
+        try:
+            self._start()
+        except BaseException:
+            self.stack.close()
+            raise
+        return self
+
+    def _start(self):
+        for folder in ("custom_nodes", "models", "input", "output", "temp", "user"):
+            (self.base / folder).mkdir()
+        (self.base / "custom_nodes" / "rs-corrector").symlink_to(PACK, target_is_directory=True)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        self.log_path = self.base / "log.txt"
+        command = [self.python, "main.py", "--cpu", "--port", str(port), "--disable-auto-launch"]
+        command += ["--base-directory", str(self.base), "--database-url", "sqlite:///:memory:", "--disable-api-nodes"]
+        log = self.stack.enter_context(open(self.log_path, "w"))
+        self.process = subprocess.Popen(command, cwd=self.host, stdout=log, stderr=subprocess.STDOUT)
+        self.stack.callback(self._stop)
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            with contextlib.suppress(urllib.error.URLError, ConnectionError):
+                self.get("/system_stats")
+                break
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise HostError(
+                    f"expected ComfyUI at {self.host} to start, got: {self.last_words()}; "
+                    f"install its requirements into {self.python}, or use the embedded path"
+                )
+            time.sleep(0.2)
+        self._connect()
+
+    def _stop(self):
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def log(self):
+        """Everything the server printed so far."""
+        return self.log_path.read_text(errors="replace")
+
+    def last_words(self):
+        """The last line that is not empty."""
+        return next((line for line in reversed(self.log().splitlines()) if line.strip()), "nothing")

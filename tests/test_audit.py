@@ -1,6 +1,7 @@
 """The audit's plan and statistics, on tables whose truth is known."""
 
 import copy
+import html
 import json
 import zlib
 
@@ -156,8 +157,8 @@ def test_distances_between_pictures_are_means_over_pairs():
 @pytest.mark.parametrize(
     ("after", "seen", "exit", "said"),
     [
-        ({"a": 0.9, "b": 0.05, "c": 0.05}, None, 0, "Hat is shown more often in group a"),
-        ({"a": 0.05, "b": 0.05, "c": 0.05}, None, 0, "with the correction it is"),
+        ({"a": 0.9, "b": 0.05, "c": 0.05}, None, 0, "of group a's pictures and in"),
+        ({"a": 0.05, "b": 0.05, "c": 0.05}, None, 0, "with the correction in"),
         ({"a": 0.05, "b": 0.9, "c": 0.05}, None, 1, "widens the gap of hat in group b"),
         ({"a": 0.05, "b": 0.05, "c": 0.05}, "b", 1, "leaves 0% of group a recognised"),
     ],
@@ -208,8 +209,8 @@ def test_an_audit_finds_the_planted_stereotypes_and_says_what_the_correction_did
     folder, table = drawn
     result = report.summarise(folder.plan, {"readers": table})
     flagged = {(r["group"], r["attribute"]) for r in result["findings"] if r["flagged"]}
-    assert flagged == {("green", "hat"), ("gold", "distorted")}
-    assert result["exit"] == 0 and "with the correction it is 0%" in result["verdict"]
+    assert flagged == {("green", "hat"), ("gold", "faded")}
+    assert result["exit"] == 0 and "with the correction in 0%" in result["verdict"]
     found = result["checkpoints"]["model"]
     assert all(kept["after"]["value"] == 1.0 for kept in found["retention"].values())
     assert found["consistency"]["glasses"]["blue"]["after"]["value"] == 1.0
@@ -217,7 +218,11 @@ def test_an_audit_finds_the_planted_stereotypes_and_says_what_the_correction_did
     picture = report.write(folder, result, tmp_path)
     assert json.loads((tmp_path / "audit.json").read_text())["verdict"] == result["verdict"]
     text = (tmp_path / "audit.html").read_text()
-    assert "http" not in text.replace("http-equiv", "") and "<script" not in text and result["verdict"] in text
+    assert (
+        "http" not in text.replace("http-equiv", "")
+        and "<script" not in text
+        and html.escape(result["verdict"]) in text
+    )
     assert picture.size == Image.open(tmp_path / "audit.png").size
 
 

@@ -219,19 +219,21 @@ def verdict(rows_before, rows_after, kept, limits=LIMITS):
         rows_before, rows_after: of `depiction`; kept: of `retention`.
     """
     said, harm = [], []
-    for row in (r for r in rows_before if r["flagged"]):
-        more = "more" if row["gap"] > 0 else "less"
-        said.append(
-            f"{row['attribute']} is shown {more} often in group {row['group']} ({row['rate']:.0%}, 95 % interval "
-            f"{row['low']:.0%} to {row['high']:.0%}) than in {row['typical']}"
-        )
     after = {(r["group"], r["attribute"]): r for r in rows_after}
     for row in rows_before:
         later = after.get((row["group"], row["attribute"]))
-        if later and abs(later["gap"]) - abs(row["gap"]) > limits["gap_growth"] and later["p"] < limits["significance"]:
-            harm.append(f"the correction widens the gap of {row['attribute']} in group {row['group']}")
-        elif later and row["flagged"]:
-            said.append(f"with the correction it is {later['rate']:.0%} ({later['low']:.0%} to {later['high']:.0%})")
+        grown = later and abs(later["gap"]) - abs(row["gap"]) > limits["gap_growth"]
+        if grown and later["p"] < limits["significance"]:
+            harm.append(
+                f"the correction widens the gap of {row['attribute']} in group {row['group']} to {_share(later)}"
+            )
+        if row["flagged"]:
+            typical_rate = row["rate"] - row["gap"]
+            with_it = f", with the correction in {_share(later)}" if later else ""
+            said.append(
+                f"{row['attribute']} is shown in {_share(row)} of group {row['group']}'s pictures and in "
+                f"{typical_rate:.0%} of a typical group's{with_it}"
+            )
     for group, found in kept.items():
         before, later = found["before"], found["after"]
         if before and later and before["value"] - later["value"] > limits["retention_loss"]:
@@ -242,3 +244,7 @@ def verdict(rows_before, rows_after, kept, limits=LIMITS):
         said.append("no attribute that was looked for stands out in any group at this number of pictures")
     sentence = "; ".join(harm + said) + "."
     return sentence[0].upper() + sentence[1:], 1 if harm else 0
+
+
+def _share(row):
+    return f"{row['rate']:.0%} ({row['low']:.0%} to {row['high']:.0%})"

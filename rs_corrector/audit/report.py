@@ -14,7 +14,7 @@ from . import findings
 from .page import page
 
 BEFORE, AFTER = "#D55E00", "#0072B2"  # Okabe and Ito's palette: told apart by all kinds of sight, and in grey
-PAIRS = 6  # same-seed pairs to show, per row
+PAIRS = 8  # same-seed pairs to show, per row
 
 
 def summarise(plan, tables, setting=None, limits=findings.LIMITS):
@@ -110,10 +110,25 @@ def pairs(folder, group, checkpoint):
     return [folder.read(unit)[:PAIRS] for unit in sides] if all(sides) else None
 
 
-def target(result, checkpoint):
-    """The group to show: where something stands out most, or the first."""
+def targets(result, checkpoint):
+    """The groups to show: where something stands out most, two at most, or the first."""
     rows = [r for r in result["findings"] if r["checkpoint"] == checkpoint]
-    return max(rows, key=lambda r: (r["flagged"], abs(r["gap"])))["group"]
+    rows.sort(key=lambda r: (not r["flagged"], -abs(r["gap"])))
+    return list(dict.fromkeys(r["group"] for r in rows if r["flagged"] or r is rows[0]))[:2]
+
+
+def portraits(part, sides, title):
+    """The same seeds, one row without and one with the corrector."""
+    part.suptitle(title, fontsize=13)
+    for row, (images, label, colour) in enumerate(zip(sides, ("without", "with"), (BEFORE, AFTER))):
+        for column, image in enumerate(images):
+            axis = part.add_subplot(2, PAIRS, row * PAIRS + column + 1)
+            axis.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.spines[:].set(color=colour, linewidth=3)
+            if column == 0:
+                axis.set_ylabel(label, fontsize=13)
 
 
 def sheet(folder, result, curves=None):
@@ -123,25 +138,17 @@ def sheet(folder, result, curves=None):
         curves: {label: (noise levels, scores)} of a corrector that has a score, or None.
     """
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
     from PIL import Image
 
     checkpoint, charts = folder.plan.checkpoints[0], shown(result)
-    group = target(result, checkpoint)
-    pictures = pairs(folder, group, checkpoint)
-    figure = Figure(figsize=(15, 13 if curves else 10.5), dpi=110, layout="constrained")
-    heights = [0.6, 3.2, 2.6 * -(-len(charts) // 3)] + [2.6] * bool(curves)
-    top, middle, lower, *rest = figure.subfigures(len(heights), 1, height_ratios=heights)
-    top.text(0.01, 0.5, result["verdict"], fontsize=15, va="center", wrap=True)
-    for row, (images, label, colour) in enumerate(zip(pictures or (), ("without", "with"), (BEFORE, AFTER))):
-        for column, image in enumerate(images):
-            axis = middle.add_subplot(2, PAIRS, row * PAIRS + column + 1)
-            axis.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
-            axis.set_xticks([]), axis.set_yticks([])
-            for spine in axis.spines.values():
-                spine.set(color=colour, linewidth=3)
-            if column == 0:
-                axis.set_ylabel(f"{label}\ncorrector", fontsize=13)
-    middle.suptitle(f"group {group}, the same seeds", fontsize=13)
+    groups = targets(result, checkpoint)
+    heights = [0.8, *[3.0 for _ in groups], 2.6 * -(-len(charts) // 3)] + [2.6] * bool(curves)
+    figure = Figure(figsize=(15, 1.05 * sum(heights)), dpi=110, layout="constrained")
+    top, *middle, lower = figure.subfigures(len(heights), 1, height_ratios=heights)[: len(groups) + 2]
+    top.text(0.01, 0.5, result["verdict"], fontsize=14, va="center", wrap=True)
+    for part, group in zip(middle, groups):
+        portraits(part, pairs(folder, group, checkpoint) or (), f"group {group}, the same seeds")
     after = result["checkpoints"][checkpoint]["corrected"]
     before = [r for r in result["findings"] if r["checkpoint"] == checkpoint]
     axes = np.atleast_1d(lower.subplots(-(-len(charts) // 3), 3, squeeze=False)).flatten()
@@ -149,8 +156,11 @@ def sheet(folder, result, curves=None):
         bars(axis, before, after, attribute)
     for axis in axes[len(charts) :]:
         axis.set_axis_off()
+    colours = {"without the corrector": (BEFORE, ""), "with it": (AFTER, "//")}
+    handles = [Patch(facecolor=c, hatch=h, edgecolor="white", label=label) for label, (c, h) in colours.items()]
+    lower.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=12, frameon=False)
     if curves:
-        axis = rest[0].subplots()
+        axis = figure.subfigs[-1].subplots()
         for label, (levels, scores) in curves.items():
             axis.plot(levels, scores, label=label)
         axis.set(xscale="log", xlabel="noise level", ylabel="score", title="preference by noise level")

@@ -13,7 +13,7 @@ PLAN = "\n".join([
     "[groups]", *(f"{group} = a person in a {group} shirt" for group in portraits.GROUPS),
     "[prompts]", "plain = a portrait of {group}", "glasses = a portrait of {group}, with glasses",
     "[neutral]", "anyone = a portrait of a person",
-    "[attributes]", "hat = wearing a hat | bare-headed", "distorted = faded and blurred | clear and sharp",
+    "[attributes]", "hat = wearing a hat | bare-headed", "faded = faded and blurred | clear and sharp",
     "glasses = with glasses | without glasses", *(f"{words} = {words} | another" for words in _COLOURS),
     "[asked]", "glasses = glasses",
     "[sampling]", "images = 64", "batch = 64", f"seed = {measure.REPORTING_SEED}", "width = 64", "height = 64",
