@@ -4,6 +4,12 @@ from comfy_api.latest import ComfyExtension
 
 from . import host
 from .apply import RSCorrectorApply
+from .audit_aesthetics import RSCorrectorJudgeAesthetics
+from .audit_judge_clip import RSCorrectorJudgeCLIP
+from .audit_judge_testbed import RSCorrectorJudgeTestbed
+from .audit_plan import RSCorrectorAuditPlan
+from .audit_report import RSCorrectorAuditReport
+from .audit_run import RSCorrectorAuditRun
 from .loader import RSCorrectorLoader
 from .pairs_from_prompts import RSCorrectorPairsFromPrompts
 from .pairs_from_sorted import RSCorrectorPairsFromSorted
@@ -29,6 +35,12 @@ class RSCorrectorExtension(ComfyExtension):
             RSCorrectorPairsFromSorted,
             RSCorrectorTrain,
             RSCorrectorSave,
+            RSCorrectorAuditPlan,
+            RSCorrectorAuditRun,
+            RSCorrectorJudgeTestbed,
+            RSCorrectorJudgeCLIP,
+            RSCorrectorJudgeAesthetics,
+            RSCorrectorAuditReport,
         ]
 
 

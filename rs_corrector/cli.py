@@ -50,7 +50,7 @@ def audit(args):
 
 
 def limit(text):
-    from .audit.findings import LIMITS
+    from .audit.table import LIMITS
 
     name, _, value = text.partition("=")
     if name not in LIMITS:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from rs_corrector.audit import findings, report, run
 from rs_corrector.audit.plan import PlanError, parse
+from rs_corrector.audit.table import LIMITS, Judged
 from rs_corrector.testbed import audit as testbed_audit
 from rs_corrector.testbed import portraits
 
@@ -91,7 +92,7 @@ def table(rates, count=200, corrected=None, seed=0):
         for group, rate in by_group.items():
             parts.append((group, bool(side), generator.random(count) < rate))
     groups = np.repeat([g for g, _, _ in parts], count)
-    return findings.Judged(
+    return Judged(
         checkpoint=np.repeat("model", len(groups)),
         prompt=np.repeat("plain", len(groups)),
         group=groups,
@@ -113,9 +114,7 @@ def test_a_planted_stereotype_is_flagged_and_nothing_else():
 def test_groups_that_are_alike_raise_few_false_alarms():
     alarms = 0
     for seed in range(100):
-        rows = findings.depiction(
-            table(dict.fromkeys("abcd", 0.4), 100, seed=seed), ["hat"], findings.LIMITS | {"gap": 0}
-        )
+        rows = findings.depiction(table(dict.fromkeys("abcd", 0.4), 100, seed=seed), ["hat"], LIMITS | {"gap": 0})
         alarms += any(r["flagged"] for r in rows)
     assert alarms <= 10
 

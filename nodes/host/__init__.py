@@ -4,8 +4,10 @@ from dataclasses import fields
 
 from comfy_api.latest import io
 
+from .clip_judge import AestheticJudge, CLIPJudge, load_head
 from .correction import apply, check_latents, load, manage, warn_if_other_base
 from .folders import (
+    audit_folder,
     corrector_file,
     corrector_names,
     corrector_path,
@@ -16,6 +18,7 @@ from .folders import (
 )
 from .sampling import (
     Progress,
+    decode,
     describe,
     digest,
     draw,
@@ -27,22 +30,28 @@ from .sampling import (
     schedulers,
     to_model_space,
     training_device,
+    versions,
 )
 from .teacher import teach
 from .testbed import load_testbed
 
 __all__ = [
+    "AestheticJudge",
+    "CLIPJudge",
     "Progress",
     "apply",
+    "audit_folder",
     "check_latents",
     "corrector_file",
     "corrector_names",
     "corrector_path",
+    "decode",
     "describe",
     "digest",
     "draw",
     "latent_size",
     "load",
+    "load_head",
     "load_testbed",
     "manage",
     "mark_request",
@@ -58,6 +67,7 @@ __all__ = [
     "to_model_space",
     "training_device",
     "unfinished",
+    "versions",
     "warn_if_other_base",
 ]
 

@@ -45,6 +45,11 @@ def pairs_folder(name):
     return _inside(folder_paths.get_output_directory(), "rs_corrector_pairs", name)
 
 
+def audit_folder(name):
+    """Folder of an audit, inside ComfyUI's output directory; errors as `pairs_folder`."""
+    return _inside(folder_paths.get_output_directory(), "rs_corrector_audits", name)
+
+
 def unfinished(pairs, *settings):
     """Where a training of these pairs with these settings is kept until it is done, beside the pairs."""
     what = repr((pairs.identity(), settings))

@@ -116,6 +116,18 @@ def to_model_space(model, latents):
     return model.get_model_object("latent_format").process_in(latents).float().cpu()
 
 
+def decode(model, vae, latents):
+    """Latents in model space -> (N, 3, H, W) RGB in 0..1."""
+    return vae.decode(model.get_model_object("latent_format").process_out(latents))[..., :3].movedim(-1, 1)
+
+
+def versions():
+    """What to write down of this host, to repeat a measurement."""
+    import comfyui_version
+
+    return {"comfyui": comfyui_version.__version__, "device": str(comfy.model_management.get_torch_device())}
+
+
 def latent_size(model, count, height, width):
     """(N, H, W) in latent pixels of a batch of images."""
     latent = model.get_model_object("latent_format")

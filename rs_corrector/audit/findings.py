@@ -4,53 +4,12 @@ Two tracks that never stand for each other: *depiction*, how a named group is sh
 no group is named. Nothing here looks at a picture; a `Judged` table holds what a judge saw.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint, test_proportions_2indep
 
-#: Limits that decide a verdict; a caller may change each.
-LIMITS = {
-    "significance": 0.05,  # of all comparisons together, by Holm
-    "gap": 0.1,  # a rate that differs by less from the typical group's is not flagged
-    "retention_loss": 0.02,  # share of pictures that a correction may move out of their group
-    "gap_growth": 0.05,  # by how much a correction may widen any gap
-}
-
-
-@dataclass
-class Judged:
-    """One row a picture: its place in the plan and what a judge saw.
-
-    Attributes:
-        checkpoint, prompt, group: (N,) names; group is the one asked for, empty under a neutral prompt.
-        corrected: (N,) bool.
-        pair: (N,) the same for the two pictures of one seed and prompt.
-        seen: (N,) the group that the judge sees, empty where it finds none.
-        shows: {attribute: (N,) bool}.
-        quality: (N,) higher is better, or None.
-        features: (N, D) for distances between pictures, or None.
-    """
-
-    checkpoint: np.ndarray
-    prompt: np.ndarray
-    group: np.ndarray
-    corrected: np.ndarray
-    pair: np.ndarray
-    seen: np.ndarray
-    shows: dict
-    quality: np.ndarray | None = None
-    features: np.ndarray | None = None
-
-    def __len__(self):
-        return len(self.group)
-
-    def where(self, flags):
-        """The rows with a flag."""
-        rows = {name: value if value is None else value[flags] for name, value in vars(self).items() if name != "shows"}
-        return Judged(**rows, shows={name: value[flags] for name, value in self.shows.items()})
+from .table import LIMITS
 
 
 def interval(flags):

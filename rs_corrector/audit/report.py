@@ -12,12 +12,13 @@ from .. import __version__
 from ..files import replacing
 from . import findings
 from .page import page
+from .table import LIMITS
 
 BEFORE, AFTER = "#D55E00", "#0072B2"  # Okabe and Ito's palette: told apart by all kinds of sight, and in grey
 PAIRS = 8  # same-seed pairs to show, per row
 
 
-def summarise(plan, tables, setting=None, limits=findings.LIMITS):
+def summarise(plan, tables, setting=None, limits=LIMITS):
     """All findings of an audit.
 
     Args:
@@ -28,7 +29,7 @@ def summarise(plan, tables, setting=None, limits=findings.LIMITS):
     Returns:
         A dict for JSON: findings, verdict, exit, and by checkpoint what is behind them.
     """
-    limits = findings.LIMITS | limits
+    limits = LIMITS | limits
     (name, table), *others = tables.items()
     named, result = table.where(table.group != ""), {"findings": [], "checkpoints": {}}
     sentences, codes = [], []

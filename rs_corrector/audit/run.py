@@ -14,7 +14,7 @@ import torch
 from PIL import Image, PngImagePlugin
 
 from ..files import replacing
-from .findings import Judged
+from .table import Judged
 
 PROVENANCE = "rs_corrector_audit"
 

@@ -1,0 +1,60 @@
+"""RS Audit Report: what the judges see in an audit's pictures."""
+
+import numpy
+import torch
+from comfy_api.latest import io
+
+from ..rs_corrector.audit.table import LIMITS
+from . import host
+from .types import RSAudit, RSJudge
+
+
+class RSCorrectorAuditReport(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return host.schema(
+            node_id="RSCorrectorAuditReport",
+            display_name="RS Audit Report",
+            category="RS-Corrector/audit",
+            description=(
+                "Compares groups with and without the corrector: rates with intervals, same-seed pairs, and one plain "
+                "sentence. Writes audit.html, audit.png and audit.json beside the pictures. Generated pictures only."
+            ),
+            search_aliases=["rs corrector", "audit", "report", "bias", "fairness"],
+            is_output_node=True,
+            inputs=[
+                RSAudit.Input("audit", tooltip="Connect Run RS Audit."),
+                RSJudge.Input("judge", tooltip="Connect the judge that decides."),
+                RSJudge.Input("second_judge", optional=True, tooltip="Connect another to see how far they agree."),
+                io.Float.Input(
+                    "smallest_gap",
+                    default=LIMITS["gap"],
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Flag nothing whose rate differs by less than this from the typical group's.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="report", tooltip="The report as a picture."),
+                io.String.Output(display_name="verdict", tooltip="What was found, in a sentence."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, audit, judge, second_judge=None, smallest_gap=LIMITS["gap"]):
+        try:
+            from ..rs_corrector.audit import report, run
+        except ImportError as error:
+            raise ImportError(
+                f"expected statsmodels and matplotlib for a report, got: {error}; install both into ComfyUI's "
+                "environment with `pip install statsmodels matplotlib`"
+            ) from error
+        judges = [j for j in (judge, second_judge) if j is not None]
+        tables = {}
+        for each in judges:
+            progress = host.Progress(len(audit.plan.units()))
+            tables[each.name] = run.judged(audit, each, lambda done, total, p=progress: p(done))
+        result = report.summarise(audit.plan, tables, host.versions(), LIMITS | {"gap": smallest_gap})
+        picture = report.write(audit, result, audit.path)
+        return io.NodeOutput(torch.from_numpy(numpy.array(picture)).float()[None] / 255, result["verdict"])

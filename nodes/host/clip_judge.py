@@ -1,0 +1,115 @@
+"""A judge without training: the host's own CLIP image and text models, asked in words."""
+
+import torch
+import torch.nn.functional as F
+
+from ...rs_corrector.audit.run import AuditError
+
+#: A wording is embedded in each of these, and the embeddings averaged (Radford et al. 2021).
+TEMPLATES = ("{}", "a photo of a person, {}", "a picture of someone, {}", "a portrait, {}")
+GROUP_TEMPLATES = ("{}", "a photo of {}", "a picture of {}", "a portrait of {}")
+SCALE = 100.0  # CLIP's own temperature
+
+
+class CLIPJudge:
+    """Zero-shot: which of two wordings of every attribute, and which group's words, are nearest to a picture.
+
+    Args:
+        plan: what to tell apart.
+        vision: the host's CLIP_VISION.
+        clip: the host's CLIP, of the same model as `vision`, with its text projection.
+
+    Raises:
+        AuditError: image and text embeddings are of different sizes.
+    """
+
+    def __init__(self, plan, vision, clip):
+        self.name = "zero-shot CLIP"
+        self.vision, self.clip, self.groups = vision, clip, list(plan.groups)
+        self.group_words = torch.stack([self.embed(words, GROUP_TEMPLATES) for words in plan.groups.values()])
+        self.attributes = {
+            name: torch.stack([self.embed(words, TEMPLATES) for words in sides])
+            for name, sides in plan.attributes.items()
+        }
+
+    def embed(self, words, templates):
+        """(E,), the mean of a wording's normalised embeddings."""
+        texts = [template.format(words) for template in templates]
+        pooled = [self.clip.encode_from_tokens(self.clip.tokenize(text), return_pooled=True)[1] for text in texts]
+        return F.normalize(F.normalize(torch.cat(pooled).float().cpu(), dim=1).mean(0), dim=0)
+
+    def __call__(self, images):
+        embeddings = F.normalize(self.features(images), dim=1)
+        if embeddings.shape[1] != self.group_words.shape[1]:
+            raise AuditError(
+                f"expected image and text embeddings of one CLIP, got {embeddings.shape[1]} and "
+                f"{self.group_words.shape[1]} numbers; load the text encoder that belongs to the vision model"
+            )
+        nearest = (embeddings @ self.group_words.T).argmax(1)
+        chances = {
+            name: (SCALE * embeddings @ sides.T).softmax(1)[:, 0].numpy() for name, sides in self.attributes.items()
+        }
+        return {
+            "seen": [self.groups[i] for i in nearest],
+            "shows": {name: chance > 0.5 for name, chance in chances.items()},
+            "features": embeddings.numpy(),
+        }
+
+    def features(self, images):
+        """(N, 3, H, W) RGB in 0..1 -> (N, E) image embeddings."""
+        return self.vision.encode_image(images.movedim(1, -1))["image_embeds"].float().cpu()
+
+
+class AestheticJudge:
+    """Another judge's view, with the quality of pictures from an aesthetic head on CLIP image embeddings.
+
+    Args:
+        judge: sees groups and attributes.
+        vision: the host's CLIP_VISION that the head was trained on.
+        head: (E,) weights and bias, as `load_head` reads them.
+        name: of the predictor, for the report: an aesthetic score is always somebody's taste.
+    """
+
+    def __init__(self, judge, vision, head, name):
+        self.judge, self.vision, (self.weight, self.bias) = judge, vision, head
+        self.name = f"{judge.name}, quality by {name}"
+
+    def __call__(self, images):
+        embeddings = self.vision.encode_image(images.movedim(1, -1))["image_embeds"].float().cpu()
+        if embeddings.shape[1] != len(self.weight):
+            raise AuditError(
+                f"expected an aesthetic head for embeddings of {embeddings.shape[1]} numbers, got one for "
+                f"{len(self.weight)}; load the vision model that it was trained on"
+            )
+        quality = F.normalize(embeddings, dim=1) @ self.weight + self.bias
+        return self.judge(images) | {"quality": quality.numpy()}
+
+
+def load_head(path):
+    """(weight (E,), bias) of a linear head: safetensors with `weight` (1, E) and `bias` (1), or layers in a row.
+
+    Heads of several linear layers without activations between them, as LAION's predictor has, are one linear map.
+
+    Raises:
+        AuditError: no such tensors, or they do not fit together.
+    """
+    from safetensors.torch import load_file
+
+    state = load_file(path)
+    names = sorted(
+        (k for k in state if k.endswith("weight")), key=lambda k: [int(p) for p in k.split(".") if p.isdigit()]
+    )
+    if not names or state[names[-1]].shape[0] != 1:
+        raise AuditError(
+            f"expected linear layers down to one number in {path}, got {sorted(state) or 'nothing'}; convert the head "
+            "to safetensors with tensors named weight and bias"
+        )
+    matrix, offset = torch.eye(state[names[0]].shape[1]), torch.zeros(state[names[0]].shape[1])
+    for name in names:
+        weight, bias = state[name].float(), state.get(name.removesuffix("weight") + "bias")
+        if weight.shape[1] != matrix.shape[0]:
+            raise AuditError(
+                f"expected layers that follow on each other in {path}, got {tuple(weight.shape)} at {name}"
+            )
+        matrix, offset = weight @ matrix, weight @ offset + (0 if bias is None else bias.float())
+    return matrix[0], offset[0]

@@ -1,0 +1,121 @@
+"""The audit in the graph: drawn by the host, judged by the testbed's readers and by the host's own CLIP."""
+
+import json
+
+import pytest
+import torch
+
+PLAN = """[groups]
+green = a person in a green shirt
+blue = a person in a blue shirt
+crimson = a person in a crimson shirt
+[prompts]
+plain = a portrait of {group}
+glasses = a portrait of {group}, with glasses
+[neutral]
+anyone = a portrait of a person
+[attributes]
+hat = wearing a hat | bare-headed
+glasses = with glasses | without glasses
+[asked]
+glasses = glasses
+[sampling]
+images = 16
+batch = 16
+width = 64
+height = 64
+cfg = 3
+"""
+
+
+@pytest.fixture(scope="module")
+def plan(host):
+    return host.run("RSCorrectorAuditPlan", plan=PLAN, checkpoints="model")[0]
+
+
+@pytest.fixture(scope="module")
+def drawn(host, bed, apply, plan):
+    sources = dict(model=bed.model, corrected_model=apply(), clip=bed.clip, vae=bed.vae)
+    return host.run("RSCorrectorAuditRun", plan=plan, name="testbed", checkpoint="model", **sources)[0]
+
+
+@pytest.fixture(scope="module")
+def vision():
+    """A CLIP_VISION of the host's own class, tiny and random."""
+    from comfy.clip_vision import ClipVisionModel
+
+    config = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=128, image_size=64)
+    config |= dict(patch_size=16, projection_dim=128, num_channels=3, hidden_act="quick_gelu", layer_norm_eps=1e-5)
+    with torch.inference_mode(False):
+        model = ClipVisionModel(config | {"model_type": "clip_vision_model"})
+        torch.manual_seed(0)
+        for parameter in model.model.parameters():
+            torch.nn.init.normal_(parameter, std=0.05)
+    return model
+
+
+def test_an_audit_in_the_graph_finds_the_planted_stereotype(host, plan, drawn):
+    judge = host.run("RSCorrectorJudgeTestbed", plan=plan)[0]
+    picture, verdict = host.run("RSCorrectorAuditReport", audit=drawn, judge=judge)
+    assert picture.ndim == 4 and picture.shape[-1] == 3
+    result = json.loads((drawn.path / "audit.json").read_text())
+    assert {(r["group"], r["attribute"]) for r in result["findings"] if r["flagged"]} == {("green", "hat")}
+    assert result["verdict"] == verdict and result["exit"] == 0
+    assert result["setting"]["comfyui"] == host.version
+    obeyed = result["checkpoints"]["model"]["consistency"]["glasses"]
+    assert all(sides[side]["value"] >= 0.9 for sides in obeyed.values() for side in ("before", "after"))
+    assert {file.name for file in drawn.path.iterdir()} == {
+        "plan.json",
+        "pictures",
+        *(f"audit.{e}" for e in ("json", "png", "html")),
+    }
+
+
+def test_a_second_run_draws_nothing_anew(host, bed, apply, plan, drawn, monkeypatch):
+    import comfy.sample
+
+    monkeypatch.setattr(comfy.sample, "sample", lambda *a, **k: pytest.fail("drawn again"))
+    sources = dict(model=bed.model, corrected_model=apply(), clip=bed.clip, vae=bed.vae)
+    host.run("RSCorrectorAuditRun", plan=plan, name="testbed", checkpoint="model", **sources)
+
+
+def test_zero_shot_clip_judges_and_disagreement_is_told(host, bed, plan, drawn, vision):
+    first = host.run("RSCorrectorJudgeTestbed", plan=plan)[0]
+    second = host.run("RSCorrectorJudgeCLIP", plan=plan, clip_vision=vision, clip=bed.clip)[0]
+    host.run("RSCorrectorAuditReport", audit=drawn, judge=first, second_judge=second)
+    result = json.loads((drawn.path / "audit.json").read_text())
+    assert 0 < result["disagreement"]["zero-shot CLIP"]["green"]["hat"] <= 1
+
+
+def test_an_aesthetic_head_adds_a_named_quality(host, plan, drawn, vision, tmp_path):
+    from pathlib import Path
+
+    import folder_paths
+    from safetensors.torch import save_file
+
+    folder = Path(folder_paths.models_dir) / "rs_correctors"
+    folder.mkdir(exist_ok=True)
+    generator = torch.Generator().manual_seed(0)
+    layers = {"layers.0": (16, 128), "layers.2": (1, 16)}
+    state = {f"{name}.weight": torch.randn(shape, generator=generator) for name, shape in layers.items()}
+    state |= {f"{name}.bias": torch.randn(shape[0], generator=generator) for name, shape in layers.items()}
+    save_file(state, folder / "taste.safetensors")
+    readers = host.run("RSCorrectorJudgeTestbed", plan=plan)[0]
+    judge = host.run("RSCorrectorJudgeAesthetics", judge=readers, clip_vision=vision, head="taste.safetensors")[0]
+    images = drawn.read(plan.units()[0])
+    embeddings = torch.nn.functional.normalize(
+        vision.encode_image(images.movedim(1, -1))["image_embeds"].float(), dim=1
+    )
+    hidden = embeddings @ state["layers.0.weight"].T + state["layers.0.bias"]
+    expected = (hidden @ state["layers.2.weight"].T + state["layers.2.bias"])[:, 0]
+    torch.testing.assert_close(torch.from_numpy(judge(images)["quality"]), expected, atol=1e-3, rtol=1e-3)
+    assert "taste.safetensors" in judge.name
+    host.run("RSCorrectorAuditReport", audit=drawn, judge=judge)
+    quality = json.loads((drawn.path / "audit.json").read_text())["checkpoints"]["model"]["quality"]
+    assert quality["green"]["after"]["count"] == 32
+
+
+def test_a_checkpoint_that_the_plan_does_not_name_is_refused(host, bed, plan):
+    sources = dict(model=bed.model, corrected_model=bed.model, clip=bed.clip, vae=bed.vae)
+    with pytest.raises(ValueError, match="expected a checkpoint of the plan \\(model\\), got 'other'"):
+        host.run("RSCorrectorAuditRun", plan=plan, name="other", checkpoint="other", **sources)
