@@ -3,18 +3,17 @@
 import copy
 import html
 import json
-import zlib
 
 import numpy as np
 import pytest
 import torch
+from drawn import Drawn
 from PIL import Image
 
 from rs_corrector.audit import findings, report, run
 from rs_corrector.audit.plan import PlanError, parse
 from rs_corrector.audit.table import LIMITS, Judged
 from rs_corrector.testbed import audit as testbed_audit
-from rs_corrector.testbed import portraits
 
 TEXT = """
 [groups]
@@ -169,31 +168,6 @@ def test_the_verdict_is_about_what_was_measured(after, seen, exit, said):
     sides = [findings.depiction(judged.where(judged.corrected == side), ["hat"]) for side in (False, True)]
     sentence, code = findings.verdict(*sides, findings.retention(judged))
     assert code == exit and said in sentence
-
-
-class Drawn:
-    """Stands in for a model: portraits drawn with the planted stereotypes, the correction taking the hat off."""
-
-    def __init__(self, broken=()):
-        self.broken, self.calls = set(broken), 0
-
-    def __call__(self, unit):
-        self.calls += 1
-        if self.calls in self.broken:
-            raise KeyboardInterrupt
-        generator = torch.Generator().manual_seed(zlib.crc32(f"{unit.words}{unit.seed}".encode()))
-        rows, _ = portraits.sample_attributes(unit.size, generator, stated=())
-        for index, group in enumerate(portraits.GROUPS):
-            if group in unit.words:
-                rows[:, portraits.COLUMN["group"]] = index
-                for name, (stereotyped, rate, elsewhere) in portraits.STEREOTYPES.items():
-                    chance = rate if group == stereotyped else elsewhere
-                    rows[:, portraits.COLUMN[name]] = (torch.rand(unit.size, generator=generator) < chance).long()
-        if unit.prompt == "glasses":
-            rows[:, portraits.COLUMN["glasses"]] = 1
-        if unit.corrected and "green" in unit.words:
-            rows[:, portraits.COLUMN["hat"]] = 0
-        return portraits.draw(rows)
 
 
 @pytest.fixture(scope="module")

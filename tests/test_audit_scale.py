@@ -4,14 +4,14 @@ import os
 import sys
 from functools import partial
 
+import drawn
 import pytest
+import ray
 import torch
-from test_audit import Drawn
+from drawn import Drawn
 
 from rs_corrector.audit import run, scale
 from rs_corrector.testbed import audit as testbed_audit
-
-ray = pytest.importorskip("ray")
 
 
 class Mortal:
@@ -30,7 +30,7 @@ class Mortal:
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster():
-    for module in (sys.modules[__name__], sys.modules[Drawn.__module__]):
+    for module in (sys.modules[__name__], drawn):
         ray.cloudpickle.register_pickle_by_value(module)
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield

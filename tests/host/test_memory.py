@@ -5,7 +5,7 @@ from pathlib import Path
 import checkpoints
 import pytest
 import torch
-from test_families import conditioning, corrector_for, loaded_corrector
+from families import conditioning, corrector_for, loaded_corrector
 
 from rs_corrector.corrector import Corrector
 
