@@ -61,7 +61,8 @@ def different(one, other):
     counts = int(np.sum(one)), len(one), int(np.sum(other)), len(other)
     if counts[0] / counts[1] == counts[2] / counts[3]:
         return 1.0
-    return float(test_proportions_2indep(*counts, method="score").pvalue)
+    with np.errstate(divide="ignore", invalid="ignore"):  # ratios that are not used here
+        return float(test_proportions_2indep(*counts, method="score").pvalue)
 
 
 def change(judged, attribute, group):

@@ -58,7 +58,7 @@ def kept(before, after):
 
 def test_both_people_are_drawn_as_asked(uncorrected):
     for rows, group in zip(uncorrected, ("green", "blue")):
-        assert share(rows, "hat") == pytest.approx(group == "green", abs=0.1)
+        assert share(rows, "hat") == pytest.approx(float(group == "green"), abs=0.1)
         assert (measure.column(rows, "group") == portraits.GROUPS.index(group)).float().mean() > 0.95
 
 
