@@ -7,15 +7,22 @@ import torch.nn.functional as F
 from torch import nn
 
 
+class Norm(nn.LayerNorm):
+    """Over the channels of every pixel by itself: what is drawn elsewhere in a picture changes nothing here."""
+
+    def forward(self, x):
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
 class Block(nn.Module):
     """Two convolutions with a residual path; noise and label scale and shift between them."""
 
     def __init__(self, inputs, outputs):
         super().__init__()
         self.outputs = outputs
-        self.norm1 = nn.GroupNorm(8, inputs)
+        self.norm1 = Norm(inputs)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.norm2 = nn.GroupNorm(8, outputs)
+        self.norm2 = Norm(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
         nn.init.zeros_(self.conv2.weight)
@@ -54,7 +61,7 @@ class Network(nn.Module):
         self.grow = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in zip(widths, widths[1:]))
         #: Every block's scale and shift in one product, in the order in which blocks run.
         self.film = nn.Linear(embedding, 2 * sum(block.outputs for block in self._blocks()))
-        self.norm = nn.GroupNorm(8, width)
+        self.norm = Norm(width)
         self.head = nn.Conv2d(width, channels, 3, padding=1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
@@ -68,7 +75,7 @@ class Network(nn.Module):
         scale, shift = self.film(embedding)[:, :, None, None].chunk(2, 1)
         outputs = [block.outputs for block in self._blocks()]
         films = zip((1 + scale).split(outputs, 1), shift.split(outputs, 1))
-        h, skips = self.stem(x), []
+        h, skips = self.stem(x.contiguous(memory_format=torch.channels_last)), []
         for level, block in enumerate(self.down):
             if level:
                 h = self.shrink[level - 1](h)

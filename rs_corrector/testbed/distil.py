@@ -15,13 +15,14 @@ from tqdm.auto import tqdm
 from .. import card, weights
 from ..corrector import Correction
 from ..distillation import CANDIDATES, ONSET, SETTLE_SIGMA, Recorder, closest_elsewhere, edit_mask, trajectories
-from ..pairs import RECORDS, Pairs, Writer
+from ..pairs import RECORDS, Pairs, Writer, read
 from ..recipe import train
 from ..request import mark
 from . import measure, model, portraits
 
 OUT = Path(__file__).parents[2] / "corrector_weights" / "testbed.safetensors"
 STEPS = (12, 30)  # a recorded trajectory's number of steps, drawn at random
+EVERY = 250  # updates between two looks at what was held out
 PASSES = 2  # trajectories led to each counterpart, with other numbers of steps and other shares
 
 
@@ -85,7 +86,10 @@ def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--pairs", type=Path, default=Path("build/pairs"), help="where records are kept; emptied first")
+    parser.add_argument("--pairs", type=Path, default=Path("build/pairs"), help="where records are kept")
+    parser.add_argument(
+        "--recorded", action="store_true", help="train on the records that are there, from where it was"
+    )
     parser.add_argument("--batches", type=int, default=20, help="of trajectories to record, a stereotype")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, default=5000)
@@ -96,13 +100,15 @@ def parse_args(argv=None):
 
 def main(argv=None):
     args = parse_args(argv)
-    for old in args.pairs.glob("*"):
-        old.unlink()
-    bed = model.Testbed()
-    clock = time.time()
-    pairs = record(bed, args.pairs, seeds(args), args.batch, 1 + args.seed)
+    bed, clock, unfinished = model.Testbed(), time.time(), args.pairs / "unfinished.safetensors"
+    if args.recorded:
+        pairs = read(args.pairs)
+    else:
+        for old in args.pairs.glob("*"):
+            old.unlink()
+        pairs = record(bed, args.pairs, seeds(args), args.batch, 1 + args.seed)
     recorded = time.time() - clock
-    corrector, _ = train(pairs, seed=args.seed, steps=args.steps, width=args.width)
+    corrector, _ = train(pairs, seed=args.seed, steps=args.steps, width=args.width, checkpoint=unfinished, every=EVERY)
     trained = time.time() - clock - recorded
     metrics, before = {"images": args.measured}, measure.drawn(bed, args.measured)
     for attribute in COUNTERPARTS:
