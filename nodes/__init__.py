@@ -6,6 +6,7 @@ from . import host
 from .apply import RSCorrectorApply
 from .audit_aesthetics import RSCorrectorJudgeAesthetics
 from .audit_judge_clip import RSCorrectorJudgeCLIP
+from .audit_judge_faces import RSCorrectorJudgeFaces
 from .audit_judge_testbed import RSCorrectorJudgeTestbed
 from .audit_plan import RSCorrectorAuditPlan
 from .audit_report import RSCorrectorAuditReport
@@ -23,7 +24,7 @@ from .train import RSCorrectorTrain
 
 class RSCorrectorExtension(ComfyExtension):
     async def get_node_list(self):
-        host.register_folder()
+        host.register_folders()
         return [
             RSCorrectorLoader,
             RSCorrectorApply,
@@ -39,6 +40,7 @@ class RSCorrectorExtension(ComfyExtension):
             RSCorrectorAuditRun,
             RSCorrectorJudgeTestbed,
             RSCorrectorJudgeCLIP,
+            RSCorrectorJudgeFaces,
             RSCorrectorJudgeAesthetics,
             RSCorrectorAuditReport,
         ]

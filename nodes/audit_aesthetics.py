@@ -23,8 +23,8 @@ class RSCorrectorJudgeAesthetics(io.ComfyNode):
                 io.ClipVision.Input("clip_vision", tooltip="Connect the CLIP vision model that the head was made for."),
                 io.Combo.Input(
                     "head",
-                    options=host.corrector_names(),
-                    tooltip="Choose a safetensors file of a linear head from models/rs_correctors.",
+                    options=host.judge_names(".safetensors"),
+                    tooltip="Choose a safetensors file of a linear head from models/rs_judges.",
                 ),
             ],
             outputs=[RSJudge.Output(display_name="judge", tooltip="Connect to RS Audit Report.")],
@@ -32,4 +32,4 @@ class RSCorrectorJudgeAesthetics(io.ComfyNode):
 
     @classmethod
     def execute(cls, judge, clip_vision, head):
-        return io.NodeOutput(host.AestheticJudge(judge, clip_vision, host.load_head(host.corrector_path(head)), head))
+        return io.NodeOutput(host.AestheticJudge(judge, clip_vision, host.load_head(host.judge_path(head)), head))

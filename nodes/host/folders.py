@@ -1,19 +1,20 @@
-"""The models folder `rs_correctors`."""
+"""The models folders `rs_correctors` and `rs_judges`, and the places where the nodes keep what they make."""
 
 import hashlib
 from pathlib import Path
 
 import folder_paths
 
-FOLDER = "rs_correctors"
+FOLDER, JUDGES = "rs_correctors", "rs_judges"
 SHIPPED = Path(__file__).resolve().parents[2] / "corrector_weights"
 
 
-def register_folder():
-    """Register `models/rs_correctors` and the shipped weights, keeping paths that the user configured."""
-    paths, _ = folder_paths.folder_names_and_paths.get(FOLDER, ([], set()))
-    own = [str(Path(folder_paths.models_dir) / FOLDER), str(SHIPPED)]
-    folder_paths.folder_names_and_paths[FOLDER] = (paths + [p for p in own if p not in paths], {".safetensors"})
+def register_folders():
+    """Register both folders and the shipped weights, keeping paths that the user configured."""
+    for name, more, kinds in ((FOLDER, [str(SHIPPED)], {".safetensors"}), (JUDGES, [], {".safetensors", ".onnx"})):
+        paths, _ = folder_paths.folder_names_and_paths.get(name, ([], set()))
+        own = [str(Path(folder_paths.models_dir) / name), *more]
+        folder_paths.folder_names_and_paths[name] = (paths + [p for p in own if p not in paths], kinds)
 
 
 def corrector_names():
@@ -34,6 +35,16 @@ def corrector_path(name):
             "put it there or choose another"
         )
     return path
+
+
+def judge_names(kind):
+    """Files of `models/rs_judges` that end so."""
+    return [name for name in folder_paths.get_filename_list(JUDGES) if name.endswith(kind)]
+
+
+def judge_path(name):
+    """Full path of a judge's weights; FileNotFoundError as the host says it."""
+    return folder_paths.get_full_path_or_raise(JUDGES, name)
 
 
 def pairs_folder(name):

@@ -93,7 +93,7 @@ def test_an_aesthetic_head_adds_a_named_quality(host, plan, drawn, vision, tmp_p
     import folder_paths
     from safetensors.torch import save_file
 
-    folder = Path(folder_paths.models_dir) / "rs_correctors"
+    folder = Path(folder_paths.models_dir) / "rs_judges"
     folder.mkdir(exist_ok=True)
     generator = torch.Generator().manual_seed(0)
     layers = {"layers.0": (16, 128), "layers.2": (1, 16)}
