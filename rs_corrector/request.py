@@ -1,13 +1,17 @@
 """Does a prompt ask for the rejected depiction itself? Then it is to be obeyed.
 
 A rejected wording gives itself away by the token that is least like any token of the neutral and the preferred
-wording. A prompt asks for it where one of its own tokens is as like that one, at least half as much as it is itself.
+wording. A prompt asks for it where one of its own tokens is clearly more like that one than those are.
 Embeddings are compared by their cosine, around the mean of the neutral wording. Nothing is evaluated for it: the
 sampler has the prompt's embeddings at hand.
 """
 
 import torch
 import torch.nn.functional as F
+
+#: How far from the likeness of other tokens to its own likeness (1) a request begins: a token changes with what is
+#: said before it, and in requests of other words was found at .4 of the way and beyond, other tokens below .06.
+BEGINS = 0.3
 
 
 def mark(neutral, preferred, rejected):
@@ -24,7 +28,7 @@ def mark(neutral, preferred, rejected):
     likeness, where = (own @ known.T).amax(1).min(0)
     if likeness > 0.99:
         return None
-    return torch.stack([centre, own[where] / ((1 + likeness) / 2)])
+    return torch.stack([centre, own[where] / torch.lerp(likeness, torch.ones(()), BEGINS)])
 
 
 def asks(tokens, request):
