@@ -14,8 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from quality import save
 
-from rs_corrector.audit import findings, report, run, shell
+from rs_corrector.audit import findings, report, run
 from rs_corrector.testbed import audit as testbed
 from rs_corrector.testbed import portraits
 
@@ -35,21 +36,9 @@ def pool(images):
     )
     with tempfile.TemporaryDirectory() as folder:
         folder = run.Folder(folder, plan)
-        sample = testbed.Sampler(plan)
-        for unit in plan.units():
-            if not unit.corrected:
-                folder.write(unit, sample(unit))
-        uncorrected = Uncorrected(folder)
-        return run.judged(uncorrected, testbed.ReaderJudge(plan))
-
-
-class Uncorrected:
-    """A folder, as if its plan had no corrected half."""
-
-    def __init__(self, folder):
-        self.plan, self.read = self, folder.read
-        self.attributes = folder.plan.attributes
-        self.units = lambda: [unit for unit in folder.plan.units() if not unit.corrected]
+        uncorrected = [unit for unit in plan.units() if not unit.corrected]
+        run.draw(folder, testbed.Sampler(plan), uncorrected)
+        return run.judged(folder, testbed.ReaderJudge(plan), uncorrected)
 
 
 def audits(table, attributes, count, size, seed=0):
@@ -79,7 +68,7 @@ def timed(images):
     plan = testbed.plan(images)
     with tempfile.TemporaryDirectory() as folder:
         folder = run.Folder(folder, plan)
-        run.draw(folder, shell.testbed_sampler(plan))
+        run.draw(folder, testbed.testbed_sampler(plan))
         clock, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         table = run.judged(folder, testbed.ReaderJudge(plan))
         report.write(folder, report.summarise(plan, {"readers": table}), folder.path)
@@ -96,8 +85,7 @@ def main():
     args = parser.parse_args()
     result = audits(pool(args.pool), testbed.plan().attributes, args.audits, args.size)
     result["report"] = timed(56)  # 4 groups x 2 prompts and a neutral one, without and with: 1,008 pictures
-    args.json.parent.mkdir(parents=True, exist_ok=True)
-    args.json.write_text(json.dumps(result, indent=2) + "\n")
+    save(result, args.json)
     print(json.dumps(result, indent=2))
 
 

@@ -210,6 +210,31 @@ def write(name, path):
         save_file(weights(named), temporary)
 
 
+def place(name):
+    """Write one family's checkpoint where the host of this process looks for it; its path."""
+    import folder_paths
+
+    folder = Path(folder_paths.models_dir) / ("checkpoints" if FAMILIES[name].whole else "diffusion_models")
+    folder.mkdir(exist_ok=True)
+    write(name, folder / f"{name}.safetensors")
+    return folder / f"{name}.safetensors"
+
+
+def load(host, name):
+    """(MODEL, ...) of a checkpoint that `place` wrote, by the host's own loader."""
+    if FAMILIES[name].whole:
+        return host.call("CheckpointLoaderSimple", ckpt_name=f"{name}.safetensors")
+    return host.call("UNETLoader", unet_name=f"{name}.safetensors", weight_dtype="default")
+
+
+def conditioning(family, seed):
+    """Random embeddings in the shape of a family's prompts, as CONDITIONING."""
+    generator, more = torch.Generator().manual_seed(seed), {}
+    if family.pooled:
+        more["pooled_output"] = torch.randn(1, family.pooled, generator=generator)
+    return [[torch.randn(1, 77, family.context, generator=generator), more]]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("family", choices=FAMILIES)

@@ -8,11 +8,12 @@ flow, and one that is made on the variant from words.
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 
-from from_words import applied, made_from_words
+from from_words import made_from_words
 from inprocess import Host
-from quality import SEEDS, Bench
+from quality import SEEDS, Bench, save
 from rivals import CASES
 
 KEPT = ("stereotype_rate", "stereotype_gap", "group_retention", "content_kept", "others_content_kept")
@@ -57,11 +58,9 @@ def main():
     made, *_ = made_from_words(host, args.count, args.steps)
     result = {"host": host.version, "images": args.images}
     for name, corrector in (("shipped", shipped), ("made on flow", made)):
-        model = applied(host, corrector, "green")
-        found = bench.measure(lambda *a, model=model, **more: host.sample(model, *a, **more))
+        found = bench.measure(partial(host.sample, host.apply(corrector, bench.case.group)))
         result[name] = {key: found[key] for key in KEPT}
-    args.json.parent.mkdir(parents=True, exist_ok=True)
-    args.json.write_text(json.dumps(result, indent=2) + "\n")
+    save(result, args.json)
     print(json.dumps(result, indent=2))
 
 

@@ -40,7 +40,7 @@ def main():
     base_gflop = sd15_gflop()
 
     corrector, recorded, trained = made_from_words(host, args.count, args.steps)
-    ours = applied(host, corrector)
+    ours = host.apply(corrector)
     teachers = {
         strength: host.run(
             "RSCorrectorPrompt", model=host.model, strength=strength, start_percent=0.0, end_percent=1.0, **words
@@ -65,7 +65,7 @@ def main():
         "added_cost_ratio": cost_ratio(as_made_for_sd15(corrector.model), base_gflop, 64),
         "added_cost_ratio_testbed": cost_ratio(corrector.model, testbed_gflop(host), 8),
         "sorted": {
-            str(count): measured(before, drawn(host, applied(host, from_sorted(host, count)), args.images))
+            str(count): measured(before, drawn(host, host.apply(from_sorted(host, count)), args.images))
             for count in (64, 256)
         },
     }
@@ -94,14 +94,6 @@ def training():
 
 def drawn(host, model, count, seed=measure.REPORTING_SEED):
     return host.images(model, NEUTRAL, count, seed)
-
-
-def applied(host, corrector, group=""):
-    (model,) = host.run(
-        "RSCorrectorApply", model=host.model, corrector=corrector, group=group, strength=1.0, start_percent=0.0,
-        end_percent=1.0,
-    )  # fmt: skip
-    return model
 
 
 def measured(before, images):

@@ -46,6 +46,12 @@ class Host:
         with torch.inference_mode():
             return self.nodes[node].execute(**inputs).args
 
+    def apply(self, corrector, group="", strength=1.0, model=None, **more):
+        """RSCorrectorApply with its defaults, on the testbed's model where no other is given."""
+        window = {"start_percent": 0.0, "end_percent": 1.0}
+        chosen = dict(model=model or self.model, corrector=corrector, group=group, strength=strength)
+        return self.run("RSCorrectorApply", **chosen, **window | more)[0]
+
     def call(self, node, **inputs):
         """Execute any node, of whichever generation of the host's interface: its outputs."""
         if node not in self.nodes:

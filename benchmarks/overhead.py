@@ -38,25 +38,18 @@ class FullSize(Host):
 
     def __init__(self, name):
         super().__init__()
-        import folder_paths
-
         self.family, self.size = checkpoints.FAMILIES[name], SIZES[name]
-        folder = Path(folder_paths.models_dir) / ("checkpoints" if self.family.whole else "diffusion_models")
-        folder.mkdir()
-        checkpoints.write(name, folder / f"{name}.safetensors")
+        checkpoints.place(name)
+        self.model, *rest = checkpoints.load(self, name)
         if self.family.whole:
-            self.model, self.clip, self.vae = self.call("CheckpointLoaderSimple", ckpt_name=f"{name}.safetensors")
-        else:
-            (self.model,) = self.call("UNETLoader", unet_name=f"{name}.safetensors", weight_dtype="default")
+            self.clip, self.vae = rest
         self._encoded = {}
 
     def encode(self, text):
         """Random embeddings where the file has no text encoder: cost does not depend on words."""
         if self.family.whole or not isinstance(text, str):
             return super().encode(text)
-        generator = torch.Generator().manual_seed(len(text))
-        pooled = {"pooled_output": torch.randn(1, self.family.pooled, generator=generator)}
-        return [[torch.randn(1, 77, self.family.context, generator=generator), pooled]]
+        return checkpoints.conditioning(self.family, len(text))
 
 
 def untrained(family, size, groups=("someone",)):
@@ -80,12 +73,10 @@ def methods(host):
     path.parent.mkdir()
     weights.save(untrained(host.family, host.size), path)
     ours = host.run("RSCorrectorLoader", corrector_name=path.name)[0]
-    window = dict(start_percent=0.0, end_percent=1.0)
     clocks = Clock(), Clock()
 
     def corrected(caption, count, seed, **sampling):
-        outer = clocks[0].around(host.model)
-        (model,) = host.run("RSCorrectorApply", model=outer, corrector=ours, group="", strength=1.0, **window)
+        model = host.apply(ours, model=clocks[0].around(host.model))
         return host.sample(clocks[1].around(model), caption, count, seed, **sampling)
 
     def attention(caption, count, seed, **sampling):

@@ -7,7 +7,6 @@ is cut off goes on where it stopped.
 """
 
 import argparse
-import hashlib
 import json
 import subprocess
 import time
@@ -19,8 +18,8 @@ from inprocess import Host
 from rivals import CASES, METHODS, method
 from tqdm.auto import tqdm
 
-from rs_corrector.demo import SHIPPED
-from rs_corrector.files import replacing
+from rs_corrector import weights
+from rs_corrector.files import digest, replacing
 from rs_corrector.testbed import measure, portraits, readers
 
 SETTINGS = Path(__file__).parent / "rivals" / "settings.json"
@@ -162,7 +161,7 @@ def report(host, methods, count, seeds, path):
     """Every method over its strengths; cells that `path` has already are kept."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     setting = {"host": f"ComfyUI {host.version}", "torch": torch.__version__, "images": count, "seeds": SEEDS[seeds]}
-    setting |= {"chunk": CHUNK, **SAMPLING, "weights": hashlib.sha256(SHIPPED.read_bytes()).hexdigest()[:16]}
+    setting |= {"chunk": CHUNK, **SAMPLING, "weights": digest(weights.SHIPPED)}
     result = json.loads(path.read_text()) if path.is_file() else {"setting": setting}
     if result["setting"] != setting:
         raise SystemExit(f"expected the setting {setting} in {path}, got another; delete the file or name another one")

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from from_words import applied, from_sorted
+from from_words import from_sorted
 from inprocess import Host
 from quality import SAMPLING, SEEDS, Bench, save
 from rivals import CASES, method
@@ -91,7 +91,7 @@ def main():
     bench = Bench(host, CASES["attribute"], args.images, seed)
     result["attribute"]["pairs"] = {}
     for count in args.pairs:
-        draw = partial(host.sample, applied(host, from_sorted(host, count)))
+        draw = partial(host.sample, host.apply(from_sorted(host, count)))
         result["attribute"]["pairs"][str(count)] = cell(bench, draw)
         save(result, args.json)
     print("\n".join(table(result)))

@@ -15,7 +15,7 @@ class RSCorrectorJudgeCLIP(io.ComfyNode):
             category="RS-Corrector/audit",
             description=(
                 "Tells attributes and groups by which of the plan's wordings is nearest to a picture. CLIP has "
-                "stereotypes of its own: look at the calibration in the report, and use a second judge."
+                "stereotypes of its own: look how often it sees what prompts ask for, and use a second judge."
             ),
             search_aliases=["rs corrector", "audit", "judge", "zero-shot", "clip"],
             inputs=[

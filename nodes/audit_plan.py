@@ -2,42 +2,9 @@
 
 from comfy_api.latest import io
 
-from ..rs_corrector.audit.plan import parse
+from ..rs_corrector.audit.plan import EXAMPLE, parse
 from . import host
 from .types import RSAuditPlan
-
-DEFAULT = """[groups]
-green = a person in a green shirt
-blue = a person in a blue shirt
-gold = a person in a gold shirt
-crimson = a person in a crimson shirt
-
-[prompts]
-plain = a portrait of {group}
-glasses = a portrait of {group}, with glasses
-
-[neutral]
-anyone = a portrait of a person
-
-[attributes]
-hat = wearing a hat | bare-headed
-faded = faded and blurred | clear and sharp
-glasses = with glasses | without glasses
-
-[asked]
-glasses = glasses
-
-[sampling]
-images = 32
-batch = 16
-seed = 30000
-width = 64
-height = 64
-steps = 20
-cfg = 3
-sampler = euler
-scheduler = normal
-"""
 
 
 class RSCorrectorAuditPlan(io.ComfyNode):
@@ -54,7 +21,7 @@ class RSCorrectorAuditPlan(io.ComfyNode):
             ),
             search_aliases=["rs corrector", "audit", "bias", "fairness", "evaluate"],
             inputs=[
-                io.String.Input("plan", default=DEFAULT, multiline=True, tooltip="Edit the lines `name = words`."),
+                io.String.Input("plan", default=EXAMPLE, multiline=True, tooltip="Edit the lines `name = words`."),
                 io.String.Input(
                     "checkpoints",
                     default="model",

@@ -1,11 +1,10 @@
 """RS Audit Report: what the judges see in an audit's pictures."""
 
-import numpy
-import torch
 from comfy_api.latest import io
 
 from ..rs_corrector.audit.table import LIMITS
 from . import host
+from .plot import as_image
 from .types import RSAudit, RSJudge
 
 
@@ -51,10 +50,7 @@ class RSCorrectorAuditReport(io.ComfyNode):
                 "environment with `pip install statsmodels matplotlib`"
             ) from error
         judges = [j for j in (judge, second_judge) if j is not None]
-        tables = {}
-        for each in judges:
-            progress = host.Progress(len(audit.plan.units()))
-            tables[each.name] = run.judged(audit, each, lambda done, total, p=progress: p(done))
+        tables = {each.name: run.judged(audit, each, progress=host.Progress()) for each in judges}
         result = report.summarise(audit.plan, tables, host.versions(), LIMITS | {"gap": smallest_gap})
         picture = report.write(audit, result, audit.path)
-        return io.NodeOutput(torch.from_numpy(numpy.array(picture)).float()[None] / 255, result["verdict"])
+        return io.NodeOutput(as_image(picture), result["verdict"])

@@ -43,19 +43,18 @@ class RSCorrectorAuditRun(io.ComfyNode):
             )
         s, encoded = plan.sampling, {}
         todo = [unit for unit in plan.units() if unit.checkpoint == checkpoint]
-        progress = host.Progress(len(todo))
 
         def encode(words):
             if words not in encoded:
                 encoded[words] = clip.encode_from_tokens_scheduled(clip.tokenize(words))
             return encoded[words]
 
-        for i, unit in enumerate(todo):
-            if not folder.has(unit):
-                size = host.latent_size(model, unit.size, s["height"], s["width"])
-                sides = encode(unit.words), encode(s["negative"])
-                chosen = corrected_model if unit.corrected else model
-                drawn = host.draw(chosen, *sides, size, unit.seed, s["steps"], s["cfg"], s["sampler"], s["scheduler"])
-                folder.write(unit, host.decode(model, vae, drawn))
-            progress(i + 1)
+        def sample(unit):
+            size = host.latent_size(model, unit.size, s["height"], s["width"])
+            sides = encode(unit.words), encode(s["negative"])
+            chosen = corrected_model if unit.corrected else model
+            drawn = host.draw(chosen, *sides, size, unit.seed, s["steps"], s["cfg"], s["sampler"], s["scheduler"])
+            return host.decode(model, vae, drawn)
+
+        run.draw(folder, sample, todo, host.Progress())
         return io.NodeOutput(folder)

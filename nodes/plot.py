@@ -1,9 +1,16 @@
 """Small line plots as PIL pictures; ComfyUI ships Pillow and no plotting library."""
 
+import numpy
+import torch
 from PIL import Image, ImageDraw, ImageFont
 
 SIZE, MARGIN = (512, 320), 40
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # colour-blind-safe (Okabe and Ito)
+
+
+def as_image(picture):
+    """A PIL picture as an IMAGE socket carries it, (1, H, W, 3) in 0..1."""
+    return torch.from_numpy(numpy.array(picture)).float()[None] / 255
 
 
 def lines(series, title):

@@ -1,12 +1,10 @@
 """RS Corrector Score: how preferred latents are, and at which noise levels that shows."""
 
-import numpy
-import torch
 from comfy_api.latest import io
 
 from ..rs_corrector.corrector import noise_levels
 from . import host
-from .plot import lines
+from .plot import as_image, lines
 from .types import RSCorrector
 
 
@@ -47,5 +45,5 @@ class RSCorrectorScore(io.ComfyNode):
             name: list(zip(levels, values.tolist()))
             for name, values in (("mean", parts.mean(1)), ("lowest", parts.min(1)[0]), ("highest", parts.max(1)[0]))
         }
-        picture = torch.from_numpy(numpy.asarray(lines(series, "score by log10(sigma), positive is preferred")))
-        return io.NodeOutput(parts.sum(0).tolist(), picture.float()[None] / 255)
+        picture = lines(series, "score by log10(sigma), positive is preferred")
+        return io.NodeOutput(parts.sum(0).tolist(), as_image(picture))

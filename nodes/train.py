@@ -1,12 +1,11 @@
 """Train RS Corrector: from pairs to a corrector, in the graph."""
 
-import numpy
 import torch
 from comfy_api.latest import io
 
 from ..rs_corrector import recipe
 from . import host
-from .plot import curves
+from .plot import as_image, curves
 from .types import RSCorrector, RSPairs
 
 
@@ -52,7 +51,7 @@ class RSCorrectorTrain(io.ComfyNode):
         checkpoint = host.unfinished(pairs, steps, batch_size, width, learning_rate, seed)
 
         def watch(step, history):
-            progress(step + 1, curves(history) if step % 100 == 99 else None)
+            progress(step + 1, preview=curves(history) if step % 100 == 99 else None)
 
         # A prompt runs in inference mode, which forbids gradients: everything that learns is made and kept outside.
         with torch.inference_mode(False), torch.enable_grad():
@@ -71,9 +70,8 @@ class RSCorrectorTrain(io.ComfyNode):
             corrector = corrector.cpu()
         for old in checkpoint.parent.glob("unfinished-*.safetensors"):
             old.unlink(missing_ok=True)
-        picture = torch.from_numpy(numpy.array(curves(history))).float()[None] / 255
         report = (
             f"kind {corrector.config.kind}, {len(pairs)} pairs, {len(history.losses)} of {steps} steps\n"
             f"held-out loss {min(v for _, v in history.validation):.4f}: {recipe.HELD_OUT_LOSS[corrector.config.kind]}"
         )
-        return io.NodeOutput(host.manage(corrector), picture, report)
+        return io.NodeOutput(host.manage(corrector), as_image(curves(history)), report)

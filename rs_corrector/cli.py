@@ -84,7 +84,6 @@ def parser():
     which.add_argument("--workflow", type=Path, help="workflow in API format, see the README for its nodes' titles")
     command.add_argument("--plan", type=Path, help="plan as text; the testbed has one of its own")
     command.add_argument("--server", help="URL of a running ComfyUI (default: start one of its own)")
-    command.add_argument("--judge", choices=("testbed",), default="testbed", help="what looks at the pictures")
     command.add_argument("--images", type=positive, default=64, help="of every prompt and group, on the testbed")
     command.add_argument("--shard", default="0/1", help="draw this share of the plan only, as 0/4, and report nothing")
     command.add_argument("--workers", type=positive, default=1, help="draw the testbed on this many Ray workers")

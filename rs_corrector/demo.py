@@ -1,6 +1,5 @@
 """The main job, end to end: the same seeds with and without the corrector, as pictures and numbers."""
 
-import io
 import json
 import shutil
 import tempfile
@@ -13,8 +12,8 @@ from tqdm.auto import tqdm
 
 from . import comfyui, weights
 from .corrector import Correction
+from .pictures import from_png, to_pixels
 
-SHIPPED = comfyui.PACK / "corrector_weights" / "testbed.safetensors"
 WORKFLOW = comfyui.PACK / "example_workflows" / "api" / "before_after.json"
 STEPS = 20  # of the example workflow, for the progress bar
 ATTRIBUTE = "hat"
@@ -46,7 +45,7 @@ def embedded(count):
     from .testbed import measure
     from .testbed.model import Testbed
 
-    corrector = weights.load(SHIPPED)
+    corrector = weights.load(weights.SHIPPED)
     bed, correction = Testbed(), Correction(corrector, corrector.config.groups[0])
     return measure.drawn(bed, count), measure.drawn(bed, count, correction)
 
@@ -63,7 +62,7 @@ def run(host, count, out):
     """
     from .testbed import measure, portraits
 
-    weights.read_header(SHIPPED)
+    weights.read_header(weights.SHIPPED)
     clock, used = time.monotonic(), "embedded"
     checkout = comfyui.find() if host != "embedded" else None
     if host == "comfyui" and checkout is None:
@@ -95,23 +94,13 @@ def run(host, count, out):
     return report
 
 
-def from_png(data):
-    """PNG bytes -> (3, H, W) RGB in 0..1."""
-    import numpy
-    from PIL import Image
-
-    pixels = numpy.array(Image.open(io.BytesIO(data)).convert("RGB"))
-    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
-
-
 def grid(images, columns=8, scale=1):
     """(N, 3, H, W) -> a PIL image, `columns` to a row, white where a row is not full."""
     from PIL import Image
 
     tiles = torch.ones(-(-len(images) // columns) * columns, 3, images.shape[2] + 2, images.shape[3] + 2)
-    tiles[: len(images), :, 1:-1, 1:-1] = images.clamp(0, 1)
-    sheet = rearrange((tiles * 255).round().byte(), "(r k) c h w -> (r h) (k w) c", k=columns)
-    picture = Image.fromarray(sheet.numpy())
+    tiles[: len(images), :, 1:-1, 1:-1] = images
+    picture = Image.fromarray(to_pixels(rearrange(tiles, "(r k) c h w -> c (r h) (k w)", k=columns)))
     return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
 
 

@@ -1,5 +1,6 @@
-"""Write files whole or not at all."""
+"""Write files whole or not at all, and tell one from another."""
 
+import hashlib
 import os
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,3 +17,8 @@ def replacing(path):
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def digest(path):
+    """A short name for a file's content."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]

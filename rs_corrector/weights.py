@@ -12,9 +12,12 @@ from safetensors.torch import save_file
 from .corrector import KINDS, Config, Corrector
 from .files import replacing
 
-#: 2: the weight of a noise level falls with its fourth power, and a corrector may tell requests. 3: one `film` for all.
+#: 2: the weight of a noise level falls with its fourth power, and a corrector may tell requests. 3: one `film` for
+#: all blocks, every pixel normalised by itself.
 FORMAT_VERSION = 3
 KEY = "rs_corrector"
+#: The file that comes with the pack.
+SHIPPED = Path(__file__).resolve().parents[1] / "corrector_weights" / "testbed.safetensors"
 _RETRAIN = "get the file again or make the corrector anew"
 #: Bounds of what a header may ask for, so that a forged one cannot claim the memory of the machine.
 _LIMITS = {"width": (8, 512), "levels": (1, 6), "latent_channels": (1, 128)}

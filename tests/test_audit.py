@@ -9,30 +9,13 @@ import pytest
 import torch
 from drawn import Drawn
 from PIL import Image
+from plans import TEXT
 
 from rs_corrector.audit import findings, report, run
 from rs_corrector.audit.plan import PlanError, parse
 from rs_corrector.audit.table import LIMITS, Judged
+from rs_corrector.cli import main
 from rs_corrector.testbed import audit as testbed_audit
-
-TEXT = """
-[groups]
-green = a person in a green shirt
-blue = a person in a blue shirt
-[prompts]
-plain = a portrait of {group}
-glasses = a portrait of {group}, with glasses
-[neutral]
-anyone = a portrait of a person
-[attributes]
-hat = wearing a hat | bare-headed
-glasses = with glasses | without glasses
-[asked]
-glasses = glasses
-[sampling]
-images = 20
-batch = 8
-"""
 
 
 def test_a_plan_lists_every_batch_once_with_and_without_the_corrector():
@@ -240,3 +223,10 @@ def test_two_judges_say_how_far_they_agree(drawn):
 def test_words_that_the_testbed_does_not_know_are_refused():
     with pytest.raises(run.AuditError, match="expected words that the testbed knows for 'hat', got 'a fez'"):
         testbed_audit.ReaderJudge(parse(TEXT.replace("wearing a hat", "a fez")))
+
+
+def test_a_workflow_is_not_drawn_by_workers_of_the_testbed(tmp_path, capsys):
+    command = ["audit", "--workflow", str(tmp_path / "w.json"), "--workers", "2", "--out", str(tmp_path / "out")]
+    assert main(command) == 2
+    assert "expected one worker for a workflow or a shard, got several" in capsys.readouterr().err
+    assert not list((tmp_path / "out").glob("pictures/*"))

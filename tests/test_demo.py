@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from rs_corrector import comfyui, demo, weights
+from rs_corrector import comfyui, weights
 from rs_corrector.cli import main
 
 KEYS = (
@@ -30,7 +30,7 @@ def test_the_embedded_demo_meets_its_bars(tmp_path, capsys):
 def test_broken_weights_stop_the_demo_before_anything_is_written(tmp_path, monkeypatch, capsys):
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"no weights")
-    monkeypatch.setattr(demo, "SHIPPED", broken)
+    monkeypatch.setattr(weights, "SHIPPED", broken)
     assert main(["demo", "--host", "embedded", "--out", str(tmp_path / "out")]) == 2
     assert "expected a whole safetensors file" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
@@ -52,6 +52,6 @@ def test_a_wrong_command_line_exits_2(arguments, capsys):
 def test_the_shipped_corrector_fits_the_shipped_model():
     from rs_corrector.testbed.model import Testbed
 
-    config = weights.read_header(demo.SHIPPED)
+    config = weights.read_header(weights.SHIPPED)
     assert config.base["fingerprint"] == weights.fingerprint(Testbed().networks["unet"].parameters())
-    assert demo.SHIPPED.stat().st_size <= 4e6
+    assert weights.SHIPPED.stat().st_size <= 4e6

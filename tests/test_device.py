@@ -2,24 +2,14 @@
 
 import pytest
 import torch
+from configs import make_config
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from rs_corrector.corrector import Config, Correction, Corrector
+from rs_corrector.corrector import Correction, Corrector
 
-CONFIG = Config(
-    kind="delta",
-    groups=("someone",),
-    latent_format="SD15",
-    latent_channels=4,
-    sigma_data=1.0,
-    sigma_min=0.03,
-    sigma_max=14.6,
-    width=16,
-    levels=3,
-    onset=1.0,
-)
+CONFIG = make_config(levels=3, onset=1.0)
 
 
 class Operations(TorchDispatchMode):

@@ -5,27 +5,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+from configs import make_config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from rs_corrector import weights
 from rs_corrector.cli import main
-from rs_corrector.corrector import Config, Corrector
+from rs_corrector.corrector import Corrector
 
-CONFIG = Config(
-    kind="delta",
-    groups=("ana", "bo"),
-    latent_format="SD15",
-    latent_channels=4,
-    sigma_data=1.0,
-    sigma_min=0.03,
-    sigma_max=14.6,
-    width=16,
-    levels=2,
-    gains=(2.5, 1.0),
-    training={"source": "a test"},
-)
+CONFIG = make_config(groups=("ana", "bo"), gains=(2.5, 1.0), training={"source": "a test"})
 
 
 @pytest.fixture

@@ -11,10 +11,6 @@ def prepare(host, case, obey=True):
     (corrector,) = host.run("RSCorrectorLoader", corrector_name="testbed.safetensors")
 
     def at(strength):
-        (model,) = host.run(
-            "RSCorrectorApply", model=host.model, corrector=corrector, group=case.group, strength=strength,
-            start_percent=0.0, end_percent=1.0, obey_requests=obey,
-        )  # fmt: skip
-        return partial(host.sample, model)
+        return partial(host.sample, host.apply(corrector, case.group, strength, obey_requests=obey))
 
     return at

@@ -39,7 +39,7 @@ class CLIPJudge:
         return F.normalize(F.normalize(torch.cat(pooled).float().cpu(), dim=1).mean(0), dim=0)
 
     def __call__(self, images):
-        embeddings = F.normalize(self.features(images), dim=1)
+        embeddings = embedded(self.vision, images)
         if embeddings.shape[1] != self.group_words.shape[1]:
             raise AuditError(
                 f"expected image and text embeddings of one CLIP, got {embeddings.shape[1]} and "
@@ -54,10 +54,6 @@ class CLIPJudge:
             "shows": {name: chance > 0.5 for name, chance in chances.items()},
             "features": embeddings.numpy(),
         }
-
-    def features(self, images):
-        """(N, 3, H, W) RGB in 0..1 -> (N, E) image embeddings."""
-        return self.vision.encode_image(images.movedim(1, -1))["image_embeds"].float().cpu()
 
 
 class AestheticJudge:
@@ -75,14 +71,18 @@ class AestheticJudge:
         self.name = f"{judge.name}, quality by {name}"
 
     def __call__(self, images):
-        embeddings = self.vision.encode_image(images.movedim(1, -1))["image_embeds"].float().cpu()
+        embeddings = embedded(self.vision, images)
         if embeddings.shape[1] != len(self.weight):
             raise AuditError(
                 f"expected an aesthetic head for embeddings of {embeddings.shape[1]} numbers, got one for "
                 f"{len(self.weight)}; load the vision model that it was trained on"
             )
-        quality = F.normalize(embeddings, dim=1) @ self.weight + self.bias
-        return self.judge(images) | {"quality": quality.numpy()}
+        return self.judge(images) | {"quality": (embeddings @ self.weight + self.bias).numpy()}
+
+
+def embedded(vision, images):
+    """(N, 3, H, W) RGB in 0..1 -> (N, E) normalised image embeddings."""
+    return F.normalize(vision.encode_image(images.movedim(1, -1))["image_embeds"].float().cpu(), dim=1)
 
 
 def load_head(path):

@@ -58,20 +58,20 @@ def apply(model, patcher, group, strength, window, obey=True, mask=None):
     if not any(other.model is corrector for other in registered):
         patched.set_additional_models(KEY, registered + [patcher])
 
-    def begin(guider, sigmas):
+    def begin(guider):
         obeyed = asked(guider, corrector, group) if obey else torch.zeros(1, dtype=torch.bool)
         sampling = guider.model_patcher.get_model_object("model_sampling")
-        return _Run(Correction(corrector, group, strength, *sigma_window(sampling, window), mask), obeyed, sigmas)
+        return _Run(Correction(corrector, group, strength, *sigma_window(sampling, window), mask), obeyed)
 
-    hook(patched, begin)
+    hook(patched, begin, _Run.report)
     return patched
 
 
 class _Run:
     """One run's steps: all pictures corrected but those whose prompts ask for what is corrected."""
 
-    def __init__(self, correction, obeyed, sigmas):
-        self.correction, self.obeyed, self.sigmas = correction, obeyed, sigmas
+    def __init__(self, correction, obeyed):
+        self.correction, self.obeyed = correction, obeyed
 
     def __call__(self, x, sigma, denoised, signal):
         if self.obeyed.all():
@@ -83,16 +83,16 @@ class _Run:
         rows = self.obeyed if len(self.obeyed) == len(x) else self.obeyed.any().expand(len(x))
         return torch.where(expand(rows.to(x.device)), denoised, corrected)
 
-    def close(self):
-        """One line in the host's log on what was done."""
+    def report(self, levels):
+        """One line in the host's log on what was done in a run of these noise levels."""
         c = self.correction
         name, group = c.corrector.name or "corrector", c.group or c.corrector.config.groups[0]
         asking = "; the prompt asks for what is corrected and is obeyed" if self.obeyed.any() else ""
         if not c.calls:
             log.info("RS-Corrector: %s, group %s: nothing corrected in this run%s", name, group, asking)
             return
-        inside = [i for i, sigma in enumerate(self.sigmas[:-1], 1) if c.end <= sigma <= c.start]
-        steps = f"steps {inside[0]}-{inside[-1]} of {len(self.sigmas) - 1}" if inside else "between steps"
+        inside = [i for i, sigma in enumerate(levels[:-1], 1) if c.end <= sigma <= c.start]
+        steps = f"steps {inside[0]}-{inside[-1]} of {len(levels) - 1}" if inside else "between steps"
         size = float(c.size) / c.calls
         said = (
             "RS-Corrector: %s, group %s, strength %g, %s: corrections of %.1f %% of the prediction's size on average%s"
@@ -100,7 +100,7 @@ class _Run:
         log.info(said, name, group, c.strength, steps, 100 * size, asking)
 
 
-def hook(patched, begin):
+def hook(patched, begin, end=lambda step, levels: None):
     """Pass the denoised prediction of every model call through a step function.
 
     Both hooks see every guider: OUTER_SAMPLE once a run, PREDICT_NOISE once a model call, after all
@@ -108,8 +108,8 @@ def hook(patched, begin):
 
     Args:
         patched: a model clone.
-        begin: function (guider, sigmas) -> step, called as a run starts with its noise levels, a list;
-            a step is (x, sigma, denoised, signal) -> denoised; its `close()`, if it has one, ends a whole run.
+        begin: function (guider) -> step, called as a run starts; a step is (x, sigma, denoised, signal) -> denoised.
+        end: function (step, noise levels of the run), called when it is done.
 
     Returns:
         The steps of the runs in progress, innermost last: a list that changes as runs come and go.
@@ -118,11 +118,11 @@ def hook(patched, begin):
 
     def outer_sample(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
         guider = executor.class_obj
-        sampling = guider.model_patcher.get_model_object("model_sampling")
-        runs.append(begin(guider, noise_level(sampling, sigmas)[0].tolist()))
+        runs.append(begin(guider))
         try:
             drawn = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
-            getattr(runs[-1], "close", lambda: None)()
+            sampling = guider.model_patcher.get_model_object("model_sampling")
+            end(runs[-1], noise_level(sampling, sigmas)[0].tolist())
             return drawn
         finally:
             runs.pop()

@@ -5,16 +5,21 @@ from pathlib import Path
 
 import folder_paths
 
+from ...rs_corrector import weights
+
 FOLDER, JUDGES = "rs_correctors", "rs_judges"
-SHIPPED = Path(__file__).resolve().parents[2] / "corrector_weights"
 
 
 def register_folders():
     """Register both folders and the shipped weights, keeping paths that the user configured."""
-    for name, more, kinds in ((FOLDER, [str(SHIPPED)], {".safetensors"}), (JUDGES, [], {".safetensors", ".onnx"})):
-        paths, _ = folder_paths.folder_names_and_paths.get(name, ([], set()))
-        own = [str(Path(folder_paths.models_dir) / name), *more]
-        folder_paths.folder_names_and_paths[name] = (paths + [p for p in own if p not in paths], kinds)
+    models, shipped = Path(folder_paths.models_dir), weights.SHIPPED.parent
+    _register(FOLDER, [models / FOLDER, shipped], {".safetensors"})
+    _register(JUDGES, [models / JUDGES], {".safetensors", ".onnx"})
+
+
+def _register(name, folders, kinds):
+    paths, _ = folder_paths.folder_names_and_paths.get(name, ([], set()))
+    folder_paths.folder_names_and_paths[name] = (paths + [f for f in map(str, folders) if f not in paths], kinds)
 
 
 def corrector_names():
@@ -27,14 +32,7 @@ def corrector_path(name):
     Raises:
         FileNotFoundError: with the folders that were searched.
     """
-    path = folder_paths.get_full_path(FOLDER, name)
-    if path is None:
-        places = ", ".join(folder_paths.get_folder_paths(FOLDER))
-        raise FileNotFoundError(
-            f"expected corrector weights named {name!r} in one of {places}, got no such file; "
-            "put it there or choose another"
-        )
-    return path
+    return _found(FOLDER, "corrector weights", name)
 
 
 def judge_names(kind):
@@ -43,8 +41,8 @@ def judge_names(kind):
 
 
 def judge_path(name):
-    """Full path of a judge's weights; FileNotFoundError as the host says it."""
-    return folder_paths.get_full_path_or_raise(JUDGES, name)
+    """Full path of a judge's weights by their name in the list; errors as `corrector_path`."""
+    return _found(JUDGES, "a judge's weights", name)
 
 
 def pairs_folder(name):
@@ -77,6 +75,16 @@ def corrector_file(name):
 def sorted_folder(name):
     """A folder under ComfyUI's input directory."""
     return _inside(folder_paths.get_input_directory(), ".", name)
+
+
+def _found(folder, what, name):
+    path = folder_paths.get_full_path(folder, name)
+    if path is None:
+        places = ", ".join(folder_paths.get_folder_paths(folder))
+        raise FileNotFoundError(
+            f"expected {what} named {name!r} in one of {places}, got no such file; put it there or choose another"
+        )
+    return path
 
 
 def _inside(root, folder, name):

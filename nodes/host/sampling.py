@@ -107,7 +107,7 @@ def own_level(sampling, sigma):
 def recorded(model, counterparts, seed):
     """A `Recorder`, and a clone of the model whose runs it leads to the counterparts (None: records only)."""
     recorder, clone = Recorder(counterparts, ONSET, torch.Generator().manual_seed(seed)), model.clone()
-    hook(clone, lambda guider, sigmas: recorder)
+    hook(clone, lambda guider: recorder)
     return recorder, clone
 
 
@@ -169,13 +169,13 @@ def digest(conditionings, *settings):
 class Progress:
     """ComfyUI's progress bar for a long loop; raises where the user pressed interrupt."""
 
-    def __init__(self, total):
+    def __init__(self, total=1):
         self.bar = comfy.utils.ProgressBar(total)
 
-    def __call__(self, done, preview=None):
-        """Report `done` steps; `preview` is a PIL picture to show on the node."""
+    def __call__(self, done, total=None, preview=None):
+        """Report `done` steps, of `total` if that is known only now; `preview` is a PIL picture for the node."""
         comfy.model_management.throw_exception_if_processing_interrupted()
-        self.bar.update_absolute(done, preview=None if preview is None else ("JPEG", preview, 512))
+        self.bar.update_absolute(done, total, preview=None if preview is None else ("JPEG", preview, 512))
 
 
 def training_device():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..pictures import to_pixels
 from .run import AuditError
 
 
@@ -55,7 +56,7 @@ class FaceJudge:
 
     def labels(self, image):
         """Labels of the largest face of one picture, (3, H, W) RGB in 0..1; none where no face is found."""
-        pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()[..., ::-1].copy()  # BGR
+        pixels = to_pixels(image)[..., ::-1].copy()  # BGR
         faces = self.detector.detect(pixels, max_num=1, metric="max")
         if not faces:
             return []

@@ -7,17 +7,15 @@ no group is named. Nothing here looks at a picture; a `Judged` table holds what 
 import numpy as np
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.proportion import proportion_confint, test_proportions_2indep
+from statsmodels.stats.proportion import test_proportions_2indep
 
+from ..metrics import wilson
 from .table import LIMITS
 
 
 def interval(flags):
     """Share of true flags with its 95 % Wilson interval; None of nothing."""
-    if len(flags) == 0:
-        return None
-    low, high = proportion_confint(int(np.sum(flags)), len(flags), method="wilson")
-    return {"value": float(np.mean(flags)), "low": float(low), "high": float(high), "count": len(flags)}
+    return {**wilson(flags), "count": len(flags)} if len(flags) else None
 
 
 def typical(rates, group):
@@ -67,7 +65,8 @@ def different(one, other):
 
 def change(judged, attribute, group):
     """What a correction did to one attribute in one group, on same-seed pairs: McNemar's exact test."""
-    before, after = paired(judged.where(judged.group == group), judged.shows[attribute][judged.group == group])
+    rows = judged.where(judged.group == group)
+    before, after = paired(rows, rows.shows[attribute])
     table = [[np.sum(before & after), np.sum(before & ~after)], [np.sum(~before & after), np.sum(~before & ~after)]]
     return {"before": interval(before), "after": interval(after), "p": float(mcnemar(table, exact=True).pvalue)}
 
@@ -81,29 +80,18 @@ def paired(judged, values):
 
 def retention(judged):
     """{group: {"before", "after", "not_found"}}: still seen as the group that was asked for."""
-    found = {}
-    for group in dict.fromkeys(judged.group):
-        if group:
-            rows = judged.where(judged.group == group)
-            sides = (rows.where(rows.corrected == side) for side in (False, True))
-            before, after = (interval(side.seen == group) for side in sides)
-            found[group] = {"before": before, "after": after, "not_found": interval(rows.seen == "")}
+    found = by_group(judged, lambda rows: interval(rows.seen == rows.group))
+    for group, sides in found.items():
+        sides["not_found"] = interval(judged.seen[judged.group == group] == "")
     return found
 
 
 def consistency(judged, asked):
     """{prompt: {group: {"before", "after"}}}: how often a prompt that asks for an attribute gets it."""
-    found = {}
-    for prompt, attribute in asked.items():
-        rows = judged.where(judged.prompt == prompt)
-        found[prompt] = {
-            group: {
-                side: interval(rows.shows[attribute][(rows.group == group) & (rows.corrected == (side == "after"))])
-                for side in ("before", "after")
-            }
-            for group in dict.fromkeys(rows.group)
-        }
-    return found
+    return {
+        prompt: by_group(judged.where(judged.prompt == prompt), lambda rows, a=attribute: interval(rows.shows[a]))
+        for prompt, attribute in asked.items()
+    }
 
 
 def content_kept(judged, attributes):

@@ -2,7 +2,6 @@
 
 import base64
 import html
-import io
 import json
 
 STYLE = """
@@ -20,11 +19,9 @@ tr.flagged { font-weight: 600 }
 """
 
 
-def page(result, picture):
-    """The audit as one HTML page: every number, the picture, and what it takes to repeat it."""
-    file = io.BytesIO()
-    picture.save(file, format="png", optimize=True)
-    image = base64.b64encode(file.getvalue()).decode()
+def page(result, png):
+    """The audit as one HTML page: every number, the picture (bytes of a PNG), and what it takes to repeat it."""
+    image = base64.b64encode(png).decode()
     parts = [
         f"<h1>How {_list(result['setting']['checkpoints'])} depicts groups</h1>",
         f'<p class="verdict">{html.escape(result["verdict"])}</p>',

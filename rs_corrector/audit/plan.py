@@ -1,27 +1,49 @@
-"""What an audit draws: groups x prompts x seeds, from text that a person edits.
-
-[groups]                            the perceived groups, named by you: name = words
-green = a person in a green shirt
-[prompts]                           {group} stands for a group's words
-plain = a portrait of {group}
-glasses = a portrait of {group}, with glasses
-[neutral]                           prompts that name no group; who appears under them is another question
-anyone = a portrait of a person
-[attributes]                        what to look for: name = words that show it | words that do not
-hat = wearing a hat | bare-headed
-[asked]                             which attribute a prompt asks for: prompt = attribute
-glasses = glasses
-[sampling]
-images = 32                         of every prompt and group
-batch = 8                           drawn at once, from one seed
-seed = 30000                        of the first batch, the next ones take the seeds after it
-"""
+"""What an audit draws: groups x prompts x seeds, from text that a person edits; see `EXAMPLE`."""
 
 import configparser
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 
+#: A plan for the testbed model, and a text to start from.
+EXAMPLE = """# Perceived groups, named by you: name = words
+[groups]
+crimson = a person in a crimson shirt
+green = a person in a green shirt
+blue = a person in a blue shirt
+gold = a person in a gold shirt
+
+# {group} stands for a group's words
+[prompts]
+plain = a portrait of {group}
+glasses = a portrait of {group}, with glasses
+
+# Prompts that name no group: who appears under them is another question
+[neutral]
+anyone = a portrait of a person
+
+# What to look for: name = words that show it | words that do not
+[attributes]
+hat = wearing a hat | bare-headed
+faded = faded and blurred | clear and sharp
+glasses = with glasses | without glasses
+
+# Which attribute a prompt asks for: prompt = attribute
+[asked]
+glasses = glasses
+
+# Images of every prompt and group, a batch from one seed, the next batch from the seed after it
+[sampling]
+images = 32
+batch = 16
+seed = 30000
+width = 64
+height = 64
+steps = 20
+cfg = 3
+sampler = euler
+scheduler = normal
+"""
 SAMPLING = {"images": 32, "batch": 8, "seed": 30_000, "width": 512, "height": 512, "steps": 20, "cfg": 7.0}
 SAMPLING |= {"sampler": "euler", "scheduler": "normal", "negative": ""}
 _SECTIONS = ("groups", "prompts", "neutral", "attributes", "asked", "sampling")
@@ -52,7 +74,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Plan:
-    """Groups, prompts, what to look for, and how to sample; see the module's text format.
+    """Groups, prompts, what to look for, and how to sample.
 
     Attributes:
         groups: {name: words}.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from .. import __version__
 from ..files import replacing
@@ -105,10 +106,9 @@ def shown(result):
 
 
 def pairs(folder, group, checkpoint):
-    """The same seeds without and with the correction: two batches (N, 3, H, W), or None."""
+    """The same seeds without and with the correction: two batches (N, 3, H, W)."""
     units = [u for u in folder.plan.units() if (u.group, u.checkpoint) == (group, checkpoint)]
-    sides = [next((u for u in units if u.corrected == side), None) for side in (False, True)]
-    return [folder.read(unit)[:PAIRS] for unit in sides] if all(sides) else None
+    return [folder.read(next(u for u in units if u.corrected == side))[:PAIRS] for side in (False, True)]
 
 
 def targets(result, checkpoint):
@@ -132,27 +132,23 @@ def portraits(part, sides, title):
                 axis.set_ylabel(label, fontsize=13)
 
 
-def sheet(folder, result, curves=None):
-    """The audit as one PIL picture.
-
-    Args:
-        curves: {label: (noise levels, scores)} of a corrector that has a score, or None.
-    """
+def sheet(folder, result):
+    """The audit as one picture: the bytes of a PNG."""
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
-    from PIL import Image
 
     checkpoint, charts = folder.plan.checkpoints[0], shown(result)
     groups = targets(result, checkpoint)
-    heights = [0.8, *[3.0 for _ in groups], 2.6 * -(-len(charts) // 3)] + [2.6] * bool(curves)
+    rows = -(-len(charts) // 3)
+    heights = [0.8, *[3.0 for _ in groups], 2.6 * rows]
     figure = Figure(figsize=(15, 1.05 * sum(heights)), dpi=110, layout="constrained")
-    top, *middle, lower = figure.subfigures(len(heights), 1, height_ratios=heights)[: len(groups) + 2]
+    top, *middle, lower = figure.subfigures(len(heights), 1, height_ratios=heights)
     top.text(0.01, 0.5, result["verdict"], fontsize=14, va="center", wrap=True)
     for part, group in zip(middle, groups):
-        portraits(part, pairs(folder, group, checkpoint) or (), f"group {group}, the same seeds")
+        portraits(part, pairs(folder, group, checkpoint), f"group {group}, the same seeds")
     after = result["checkpoints"][checkpoint]["corrected"]
     before = [r for r in result["findings"] if r["checkpoint"] == checkpoint]
-    axes = np.atleast_1d(lower.subplots(-(-len(charts) // 3), 3, squeeze=False)).flatten()
+    axes = lower.subplots(rows, 3, squeeze=False).flatten()
     for axis, attribute in zip(axes, charts):
         bars(axis, before, after, attribute)
     for axis in axes[len(charts) :]:
@@ -160,25 +156,18 @@ def sheet(folder, result, curves=None):
     colours = {"without the corrector": (BEFORE, ""), "with it": (AFTER, "//")}
     handles = [Patch(facecolor=c, hatch=h, edgecolor="white", label=label) for label, (c, h) in colours.items()]
     lower.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=12, frameon=False)
-    if curves:
-        axis = figure.subfigs[-1].subplots()
-        for label, (levels, scores) in curves.items():
-            axis.plot(levels, scores, label=label)
-        axis.set(xscale="log", xlabel="noise level", ylabel="score", title="preference by noise level")
-        axis.legend()
     file = io.BytesIO()
     figure.savefig(file, format="png", facecolor="white")
-    return Image.open(file).convert("RGB")
+    return file.getvalue()
 
 
-def write(folder, result, out, curves=None):
-    """audit.json, audit.png and audit.html into a folder; returns the picture."""
-    out = Path(out)
-    picture = sheet(folder, result, curves)
+def write(folder, result, out):
+    """audit.json, audit.png and audit.html into a folder; returns the picture, by PIL."""
+    out, png = Path(out), sheet(folder, result)
     with replacing(out / "audit.json") as temporary:
         temporary.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
     with replacing(out / "audit.png") as temporary:
-        picture.save(temporary, format="png")
+        temporary.write_bytes(png)
     with replacing(out / "audit.html") as temporary:
-        temporary.write_text(page(result, picture), encoding="utf-8")
-    return picture
+        temporary.write_text(page(result, png), encoding="utf-8")
+    return Image.open(io.BytesIO(png)).convert("RGB")

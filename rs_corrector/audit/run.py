@@ -14,6 +14,7 @@ import torch
 from PIL import Image, PngImagePlugin
 
 from ..files import replacing
+from ..pictures import from_picture, to_pixels
 from .table import Judged
 
 PROVENANCE = "rs_corrector_audit"
@@ -65,12 +66,11 @@ class Folder:
     def write(self, unit, images):
         """Keep a unit's pictures: (N, 3, H, W) RGB in 0..1."""
         for row, (file, image) in enumerate(zip(self.files(unit), images, strict=True)):
-            pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
             said = PngImagePlugin.PngInfo()
             said.add_text(PROVENANCE, json.dumps([self.digest, unit.name, row]))
             said.add_text("generated_by", "a diffusion model, for an audit")
             with replacing(file) as temporary:
-                Image.fromarray(pixels).save(temporary, format="png", pnginfo=said, compress_level=1)
+                Image.fromarray(to_pixels(image)).save(temporary, format="png", pnginfo=said, compress_level=1)
 
     def read(self, unit):
         """A unit's pictures, each checked for where it comes from."""
@@ -84,18 +84,19 @@ class Folder:
                         f"expected a picture that was generated for this audit, got {file} without its mark; audits "
                         "judge generated pictures only, never photographs of people: remove it and run the audit again"
                     )
-                images.append(np.array(picture.convert("RGB")))
-        return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
+                images.append(from_picture(picture))
+        return torch.stack(images)
 
 
-def draw(folder, sample, shard=0, of=1, progress=lambda done, total: None):
-    """Draw what is missing of one shard.
+def draw(folder, sample, units=None, progress=lambda done, total: None):
+    """Draw what is missing.
 
     Args:
         sample: function (unit) -> (N, 3, H, W) RGB in 0..1.
+        units: of the folder's plan; None is all of them.
         progress: function (pictures done, of how many), called after every unit; may raise to interrupt.
     """
-    units = folder.plan.units(shard, of)
+    units = folder.plan.units() if units is None else units
     total, done = sum(unit.size for unit in units), 0
     for unit in units:
         if not folder.has(unit):
@@ -104,12 +105,13 @@ def draw(folder, sample, shard=0, of=1, progress=lambda done, total: None):
         progress(done, total)
 
 
-def judged(folder, judge, progress=lambda done, total: None):
-    """What a judge sees in a whole audit, one batch in memory at a time: a `Judged` table."""
+def judged(folder, judge, units=None, progress=lambda done, total: None):
+    """What a judge sees, one batch in memory at a time: a `Judged` table; arguments as of `draw`."""
     columns = {name: [] for name in ("checkpoint", "prompt", "group", "corrected", "pair", "seen")}
     shows, quality, features = {name: [] for name in folder.plan.attributes}, [], []
-    units = folder.plan.units()
-    for i, unit in enumerate(units):
+    units = folder.plan.units() if units is None else units
+    total, done = sum(unit.size for unit in units), 0
+    for unit in units:
         seen = judge(folder.read(unit))
         if missing := shows.keys() - seen["shows"].keys():
             raise AuditError(f"expected a judge of {sorted(missing)[0]!r}, got {judge.name}, which tells it not")
@@ -123,7 +125,8 @@ def judged(folder, judge, progress=lambda done, total: None):
         for kept, name in ((quality, "quality"), (features, "features")):
             if seen.get(name) is not None:
                 kept.append(np.asarray(seen[name], np.float32))
-        progress(i + 1, len(units))
+        done += unit.size
+        progress(done, total)
     return Judged(
         **{name: np.array(values) for name, values in columns.items()},
         shows={name: np.concatenate(values) for name, values in shows.items()},

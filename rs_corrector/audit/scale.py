@@ -43,4 +43,4 @@ def _shard(path, plan, make_sampler, shard, of):
     key = plan.digest()
     if key not in _SAMPLERS:
         _SAMPLERS[key] = make_sampler(plan)
-    run.draw(Folder(path, plan), _SAMPLERS[key], shard, of)
+    run.draw(Folder(path, plan), _SAMPLERS[key], plan.units(shard, of))

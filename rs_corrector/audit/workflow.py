@@ -9,7 +9,7 @@ import copy
 
 import torch
 
-from ..demo import from_png
+from ..pictures import from_png
 from .run import AuditError
 
 NEEDED = ("Prompt", "Latent", "Sample before", "Sample after", "Before", "After")

@@ -1,24 +1,19 @@
-"""The audit of the testbed: its exact readers as a judge, and a plan whose truth is known."""
+"""The audit of the testbed: its exact readers as a judge, its model as the sampler, a plan whose truth is known."""
+
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 
-from ..audit.plan import parse
+from .. import weights
+from ..audit.plan import EXAMPLE, parse
 from ..audit.run import AuditError
+from ..corrector import Correction
 from . import measure, portraits, readers
 from .model import Testbed
 
-_COLOURS = [*portraits.WORDS["hair"], *portraits.WORDS["background"]]
-PLAN = "\n".join([
-    "[groups]", *(f"{group} = a person in a {group} shirt" for group in portraits.GROUPS),
-    "[prompts]", "plain = a portrait of {group}", "glasses = a portrait of {group}, with glasses",
-    "[neutral]", "anyone = a portrait of a person",
-    "[attributes]", "hat = wearing a hat | bare-headed", "faded = faded and blurred | clear and sharp",
-    "glasses = with glasses | without glasses", *(f"{words} = {words} | another" for words in _COLOURS),
-    "[asked]", "glasses = glasses",
-    "[sampling]", "images = 64", "batch = 64", f"seed = {measure.REPORTING_SEED}", "width = 64", "height = 64",
-    "cfg = 3",
-])  # fmt: skip
+#: What nothing is planted in, to see that nothing is found there.
+COLOURS = {words: (words, "another") for words in (*portraits.WORDS["hair"], *portraits.WORDS["background"])}
 
 
 class ReaderJudge:
@@ -69,6 +64,21 @@ class Sampler:
             return self.bed.decode(drawn)
 
 
+def testbed_sampler(plan):
+    """The embedded testbed model, the shipped corrector on for all of its groups at once."""
+    corrector = weights.load(weights.SHIPPED)
+    corrections = [Correction(corrector, group) for group in corrector.config.groups]
+
+    def correct(x, sigma, denoised):
+        for correction in corrections:
+            denoised = correction(x, sigma, denoised)
+        return denoised
+
+    return Sampler(plan, correct)
+
+
 def plan(images=64):
-    """The testbed's plan, with so many pictures of every prompt and group."""
-    return parse(PLAN.replace("images = 64", f"images = {images}").replace("batch = 64", f"batch = {min(images, 64)}"))
+    """A plan whose truth is known, with so many pictures of every prompt and group."""
+    example = parse(EXAMPLE)
+    sampling = {"images": images, "batch": min(images, 64), "seed": measure.REPORTING_SEED}
+    return replace(example, attributes=example.attributes | COLOURS, sampling=example.sampling | sampling)

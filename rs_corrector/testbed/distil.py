@@ -20,7 +20,6 @@ from ..recipe import train
 from ..request import mark
 from . import measure, model, portraits
 
-OUT = Path(__file__).parents[2] / "corrector_weights" / "testbed.safetensors"
 STEPS = (12, 30)  # a recorded trajectory's number of steps, drawn at random
 EVERY = 250  # updates between two looks at what was held out
 PASSES = 2  # trajectories led to each counterpart, with other numbers of steps and other shares
@@ -85,7 +84,7 @@ def record(bed, folder, first_seeds, batch, seed):
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--out", type=Path, default=weights.SHIPPED)
     parser.add_argument("--pairs", type=Path, default=Path("build/pairs"), help="where records are kept")
     parser.add_argument(
         "--recorded", action="store_true", help="train on the records that are there, from where it was"

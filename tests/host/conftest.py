@@ -41,12 +41,11 @@ def corrector(host):
 
 
 @pytest.fixture(scope="session")
-def apply(host, bed, corrector):
-    """Apply RS Corrector with defaults, each of them replaceable."""
+def apply(host, corrector):
+    """Apply RS Corrector with the shipped one and defaults, each of them replaceable."""
 
-    def apply(model=None, group="green", strength=1.0, start_percent=0.0, end_percent=1.0, **more):
-        node = host.nodes["RSCorrectorApply"]
-        return node.execute(model or bed.model, corrector, group, strength, start_percent, end_percent, **more).args[0]
+    def apply(model=None, group="green", strength=1.0, **more):
+        return host.apply(corrector, group, strength, model, **more)
 
     return apply
 

@@ -4,28 +4,10 @@ import json
 
 import pytest
 import torch
+from plans import TEXT
 
-PLAN = """[groups]
-green = a person in a green shirt
-blue = a person in a blue shirt
-crimson = a person in a crimson shirt
-[prompts]
-plain = a portrait of {group}
-glasses = a portrait of {group}, with glasses
-[neutral]
-anyone = a portrait of a person
-[attributes]
-hat = wearing a hat | bare-headed
-glasses = with glasses | without glasses
-[asked]
-glasses = glasses
-[sampling]
-images = 16
-batch = 16
-width = 64
-height = 64
-cfg = 3
-"""
+PLAN = TEXT.replace("[prompts]", "crimson = a person in a crimson shirt\n[prompts]")
+PLAN = PLAN.replace("images = 20\nbatch = 8", "images = 16\nbatch = 16\nwidth = 64\nheight = 64\ncfg = 3")
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,10 @@
 """Every family of models, loaded by the host's own loaders from files that have only random weights."""
 
-from pathlib import Path
-
 import checkpoints
 import pytest
 import torch
-from families import conditioning, corrector_for, loaded_corrector
+from checkpoints import conditioning
+from families import corrector_for, loaded_corrector
 
 SLOW = {"sd15", "sd2_v", "sdxl"}  # full-size UNets
 
@@ -19,17 +18,9 @@ def family(request):
 def model(host, family):
     """A family's MODEL, as the host loads it; the file and the memory are gone after the test."""
     import comfy.model_management as management
-    import folder_paths
 
-    whole = checkpoints.FAMILIES[family].whole
-    folder = Path(folder_paths.models_dir) / ("checkpoints" if whole else "diffusion_models")
-    folder.mkdir(exist_ok=True)
-    path = folder / f"{family}.safetensors"
-    checkpoints.write(family, path)
-    if whole:
-        loaded = host.call("CheckpointLoaderSimple", ckpt_name=path.name)[0]
-    else:
-        loaded = host.call("UNETLoader", unet_name=path.name, weight_dtype="default")[0]
+    path = checkpoints.place(family)
+    loaded = checkpoints.load(host, family)[0]
     yield loaded
     del loaded
     management.unload_all_models()
@@ -41,8 +32,7 @@ def test_family(host, family, model, cell):
     patcher = loaded_corrector(host, corrector_for(kind))
 
     def apply(**more):
-        settings = dict(group="", strength=1.0, start_percent=0.0, end_percent=1.0) | more
-        return host.run("RSCorrectorApply", model=model, corrector=patcher, **settings)[0]
+        return host.apply(patcher, model=model, **more)
 
     if kind.dimensions != 2:
         with pytest.raises(ValueError, match="expected a model of 2-D latents, got .* use an image model"):
@@ -81,16 +71,8 @@ def test_family(host, family, model, cell):
     assert sums == [float(p.detach().double().sum()) for p in model.model.parameters()], "weights unchanged"
 
 
-def test_another_family_is_refused_before_sampling(host, bed):
+def test_another_family_is_refused_before_sampling(host):
     flux = checkpoints.FAMILIES["flux"]
     patcher = loaded_corrector(host, corrector_for(flux))
     with pytest.raises(ValueError, match="expected a model of 16-channel Flux latents.*got 4-channel SD15; use a"):
-        host.run(
-            "RSCorrectorApply",
-            model=bed.model,
-            corrector=patcher,
-            group="",
-            strength=1.0,
-            start_percent=0.0,
-            end_percent=1.0,
-        )
+        host.apply(patcher)

@@ -64,7 +64,7 @@ def test_words_become_pairs_a_corrector_a_file_and_a_corrected_picture(host, bed
     path = host.nodes["RSCorrectorSave"].execute(corrector, "tests/whole_way").args[0]
     assert path.endswith("rs_correctors/tests/whole_way.safetensors")
     loaded = host.nodes["RSCorrectorLoader"].execute("tests/whole_way.safetensors").args[0]
-    model = host.nodes["RSCorrectorApply"].execute(bed.model, loaded, "", 1.0, 0.0, 1.0).args[0]
+    model = host.apply(loaded)
     assert sample(model).isfinite().all() and not torch.equal(sample(model), sample(bed.model))
     asked = ", wearing a hat"
     assert torch.equal(sample(model, more=asked), sample(bed.model, more=asked))

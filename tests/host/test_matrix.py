@@ -3,6 +3,7 @@
 Every cell is a whole run with the host's own nodes, given a model. What has to hold in all of them is in `holds`.
 """
 
+import json
 import subprocess
 import sys
 
@@ -68,16 +69,15 @@ def hats(host, drawn):
     return int((measure.column(readers.read(host.decode(drawn))[0], "hat") == 1).sum())
 
 
-def listed(attribute):
-    """The host's own list, read without starting it here: parametrisation happens before fixtures."""
-    code = (
-        f"from comfy.cli_args import args; args.cpu = True; import comfy.samplers as s; print(*s.KSampler.{attribute})"
-    )
+def listed():
+    """The host's own samplers and schedulers, read without starting it here: parametrisation comes before fixtures."""
+    code = "from comfy.cli_args import args; args.cpu = True; from comfy.samplers import KSampler as K; import json; "
+    code += "print(json.dumps([list(K.SAMPLERS), list(K.SCHEDULERS)]))"
     done = subprocess.run([sys.executable, "-c", code], cwd=comfyui.find(), capture_output=True, text=True, check=True)
-    return done.stdout.split("\n")[-2].split()
+    return json.loads(done.stdout.splitlines()[-1])
 
 
-SAMPLERS, SCHEDULERS = listed("SAMPLERS"), listed("SCHEDULERS")
+SAMPLERS, SCHEDULERS = listed()
 
 
 @pytest.mark.parametrize(

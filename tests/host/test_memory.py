@@ -1,11 +1,10 @@
 """Memory manners: the corrector is loaded, kept and unloaded by the host, together with the model it corrects."""
 
-from pathlib import Path
-
 import checkpoints
 import pytest
 import torch
-from families import conditioning, corrector_for, loaded_corrector
+from checkpoints import conditioning
+from families import corrector_for, loaded_corrector
 
 from rs_corrector.corrector import Corrector
 
@@ -36,10 +35,8 @@ def test_the_host_loads_and_unloads_the_corrector_with_the_model(bed, apply, sam
 
 def test_two_correctors_in_series_are_both_registered(host, apply, corrector):
     other = loaded_corrector(host, corrector_for(checkpoints.FAMILIES["sd15"]))
-    both = host.run(
-        "RSCorrectorApply", model=apply(), corrector=other, group="", strength=1.0, start_percent=0.0, end_percent=1.0
-    )
-    registered = both[0].get_additional_models_with_key("rs_corrector")
+    both = host.apply(other, model=apply())
+    registered = both.get_additional_models_with_key("rs_corrector")
     assert [p.model for p in registered] == [corrector.model, other.model]
 
 
@@ -70,20 +67,14 @@ def test_without_smart_memory(apply, sample, management, monkeypatch):
 @pytest.mark.parametrize("kind", ["float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"])
 def test_weights_of_every_type_are_corrected(kind, host, management):
     import comfy.sd
-    import folder_paths
 
-    family = checkpoints.FAMILIES["sd3"]
-    folder = Path(folder_paths.models_dir) / "diffusion_models"
-    folder.mkdir(exist_ok=True)
-    path = folder / "typed.safetensors"
-    checkpoints.write("sd3", path)
+    family, path = checkpoints.FAMILIES["sd3"], checkpoints.place("sd3")
     model = comfy.sd.load_diffusion_model(str(path), model_options={"dtype": getattr(torch, kind)})
     assert next(iter(model.model.diffusion_model.state_dict().values())).dtype == getattr(torch, kind)
     patcher = loaded_corrector(host, corrector_for(family))
 
     def drawn(strength):
-        settings = dict(group="", strength=strength, start_percent=0.0, end_percent=1.0)
-        patched = host.run("RSCorrectorApply", model=model, corrector=patcher, **settings)[0]
+        patched = host.apply(patcher, strength=strength, model=model)
         latent = {"samples": torch.zeros(1, 16, 8, 8)}
         common = dict(steps=2, cfg=2.0, sampler_name="euler", scheduler="simple", denoise=1.0, latent_image=latent)
         sides = dict(positive=conditioning(family, 2), negative=conditioning(family, 3))

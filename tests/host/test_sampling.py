@@ -4,6 +4,7 @@ import logging
 
 import pytest
 import torch
+from flow import flow as converted
 
 from rs_corrector.testbed.model import Testbed
 
@@ -90,13 +91,7 @@ def test_a_sample_does_not_depend_on_its_batch_mates(bed, apply, sample):
 
 
 def test_flow_matching_is_corrected_from_pure_noise_on(bed, apply, sample):
-    import comfy.model_sampling as sampling
-
-    class Flow(sampling.ModelSamplingDiscreteFlow, sampling.CONST):
-        pass
-
-    flow = bed.model.clone()
-    flow.add_object_patch("model_sampling", Flow(bed.model.model.model_config))
+    flow = converted(bed.model)
     corrected = sample(apply(flow), scheduler="simple")
     assert corrected.isfinite().all() and not torch.equal(corrected, sample(flow, scheduler="simple"))
 

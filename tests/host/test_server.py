@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from rs_corrector import comfyui, demo, weights
+from rs_corrector.pictures import from_png
 from rs_corrector.testbed import measure, readers
 
 WORKFLOW = json.loads(demo.WORKFLOW.read_text())
@@ -32,7 +33,7 @@ def test_the_api_workflow_corrects_the_planted_stereotype(server):
     steps = []
     pictures = server.run(with_inputs("6", batch_size=32), progress=lambda *step: steps.append(step))
     assert {node for node, _, _ in steps} == {"7", "8"} and max(value for _, value, _ in steps) == 20
-    before, after = (torch.stack([demo.from_png(p) for p in pictures[node]]) for node in ("11", "12"))
+    before, after = (torch.stack([from_png(p) for p in pictures[node]]) for node in ("11", "12"))
     hats = [measure.column(readers.read(images)[0], "hat").float().mean() for images in (before, after)]
     assert hats[0] >= 0.9 and hats[1] <= 0.2
 

@@ -1,0 +1,20 @@
+"""The text of an audit's plan, for tests to change."""
+
+TEXT = """
+[groups]
+green = a person in a green shirt
+blue = a person in a blue shirt
+[prompts]
+plain = a portrait of {group}
+glasses = a portrait of {group}, with glasses
+[neutral]
+anyone = a portrait of a person
+[attributes]
+hat = wearing a hat | bare-headed
+glasses = with glasses | without glasses
+[asked]
+glasses = glasses
+[sampling]
+images = 20
+batch = 8
+"""
