@@ -157,25 +157,30 @@ def around(trials, names, i):
     return setting | {"strength": round(setting["strength"] * AROUND[i], 4)}
 
 
-def report(host, methods, count, seeds, path):
+def report(host, methods, cases, count, seeds, path):
     """Every method over its strengths; cells that `path` has already are kept."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     setting = {"host": f"ComfyUI {host.version}", "torch": torch.__version__, "images": count, "seeds": SEEDS[seeds]}
-    setting |= {"chunk": CHUNK, **SAMPLING, "weights": digest(weights.SHIPPED)}
+    setting |= {"chunk": CHUNK, **SAMPLING}
     result = json.loads(path.read_text()) if path.is_file() else {"setting": setting}
     if result["setting"] != setting:
         raise SystemExit(f"expected the setting {setting} in {path}, got another; delete the file or name another one")
     picked = json.loads(SETTINGS.read_text())
-    for name, case in CASES.items():
-        cells = result.setdefault(name, {})
-        wanted = [(m, rest(picked[name][m]["best"]), s) for m in methods for s in strengths(m, picked[name])]
-        for rival, chosen, _ in wanted:
-            cells[rival] = [c for c in cells.get(rival, []) if c["setting"] == chosen]
-        wanted = [(m, chosen, s) for m, chosen, s in wanted if all(c["strength"] != s for c in cells[m])]
+    for name in cases:
+        case, cells = CASES[name], result.setdefault(name, {})
+        chosen = {rival: rest(picked[name][rival]["best"]) for rival in methods}
+        made = {rival: {"commit": commit, "setting": chosen[rival]} for rival in methods}
+        if "rs_corrector" in made:
+            made["rs_corrector"]["weights"] = digest(weights.SHIPPED)
+        for rival, facts in made.items():
+            kept = [key for key in facts if key != "commit"]
+            cells[rival] = [c for c in cells.get(rival, []) if all(c.get(key) == facts[key] for key in kept)]
+        wanted = [(m, s) for m in methods for s in strengths(m, picked[name])]
+        wanted = [(m, s) for m, s in wanted if all(c["strength"] != s for c in cells[m])]
         bench = Bench(host, case, count, SEEDS[seeds]) if wanted else None
-        for rival, chosen, strength in tqdm(wanted, desc=name):
-            draw = method(rival).prepare(host, case, **chosen)(strength)
-            cell = {"strength": strength, "setting": chosen, "commit": commit, **bench.measure(draw)}
+        for rival, strength in tqdm(wanted, desc=name):
+            draw = method(rival).prepare(host, case, **chosen[rival])(strength)
+            cell = {"strength": strength, **made[rival], **bench.measure(draw)}
             cell["added_cost"] = cells[rival][0]["added_cost"] if cells[rival] else bench.added_cost(draw)
             if rival == "rs_corrector":
                 deaf = method(rival).prepare(host, case, obey=False)(strength)
@@ -198,7 +203,7 @@ def save(result, path):
 
 def table(result):
     """The result as lines of text."""
-    for name in CASES:
+    for name in [name for name in CASES if name in result]:
         yield f"{name:22}" + "".join(f"{c.removeprefix('stereotype_')[:10]:>11}" for c in COLUMNS)
         for rival, cells in result[name].items():
             for cell in cells:
@@ -221,8 +226,10 @@ def plot(result, path):
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, len(CASES), figsize=(6 * len(CASES), 5), sharey=True)
-    for axis, name in zip(axes, CASES):
+    cases = [name for name in CASES if name in result]
+    figure, axes = pyplot.subplots(1, len(cases), figsize=(6 * len(cases), 5), sharey=True, squeeze=False)
+    axes = axes[0]
+    for axis, name in zip(axes, cases):
         for rival, cells in result[name].items():
             rates = [100 * c["stereotype_rate"]["value"] for c in cells]
             ours = rival == "rs_corrector"
@@ -241,6 +248,7 @@ def plot(result, path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--seeds", choices=SEEDS, default="report")
     parser.add_argument("--images", type=int, help="a cell; 256 for a report, 64 for tuning")
     parser.add_argument("--json", type=Path, help="result of a report")
@@ -254,7 +262,7 @@ def main():
             for rival, entry in methods.items():
                 print(name, rival, entry["best"], min(t["objective"] for t in entry["trials"]))
         return
-    result = report(host, args.methods, args.images or 256, args.seeds, args.json)
+    result = report(host, args.methods, args.cases, args.images or 256, args.seeds, args.json)
     print("\n".join(table(result)))
     plot(result, args.json.with_suffix(".png"))
 
