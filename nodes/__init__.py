@@ -11,6 +11,7 @@ from .audit_judge_testbed import RSCorrectorJudgeTestbed
 from .audit_plan import RSCorrectorAuditPlan
 from .audit_report import RSCorrectorAuditReport
 from .audit_run import RSCorrectorAuditRun
+from .audit_score import RSCorrectorJudgeScore
 from .loader import RSCorrectorLoader
 from .pairs_from_prompts import RSCorrectorPairsFromPrompts
 from .pairs_from_sorted import RSCorrectorPairsFromSorted
@@ -42,6 +43,7 @@ class RSCorrectorExtension(ComfyExtension):
             RSCorrectorJudgeCLIP,
             RSCorrectorJudgeFaces,
             RSCorrectorJudgeAesthetics,
+            RSCorrectorJudgeScore,
             RSCorrectorAuditReport,
         ]
 

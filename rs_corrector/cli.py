@@ -83,6 +83,13 @@ def parser():
     which.add_argument("--testbed", action="store_true", help="the testbed model and its shipped corrector")
     which.add_argument("--workflow", type=Path, help="workflow in API format, see the README for its nodes' titles")
     command.add_argument("--plan", type=Path, help="plan as text; the testbed has one of its own")
+    command.add_argument(
+        "--faces",
+        type=Path,
+        nargs=2,
+        metavar=("DETECTOR", "CLASSIFIER"),
+        help="judge by ONNX weights of yours, not by the testbed's readers",
+    )
     command.add_argument("--server", help="URL of a running ComfyUI (default: start one of its own)")
     command.add_argument("--images", type=positive, default=64, help="of every prompt and group, on the testbed")
     command.add_argument("--shard", default="0/1", help="draw this share of the plan only, as 0/4, and report nothing")

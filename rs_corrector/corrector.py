@@ -132,7 +132,7 @@ class Corrector(nn.Module):
 
     def denoise(self, x, sigma, label, signal=1.0):
         """D_label(x, sigma), a denoiser_pair's own prediction of the clean latent."""
-        self._need_pair("a denoised prediction")
+        self.need_pair("a denoised prediction")
         _, _, c_skip, _ = self.precondition(sigma, signal)
         return expand(c_skip) * x + self.raw(x, sigma, label, signal)
 
@@ -154,7 +154,7 @@ class Corrector(nn.Module):
         gain = self.config.gains[index]
         if self.config.kind == "delta":
             if gated:
-                self._need_pair("a gate")
+                self.need_pair("a gate")
             return gain * self.raw(x, sigma, self._labels(x, index), signal)
         if gated and not self.config.unmarked:
             raise ValueError(
@@ -172,7 +172,7 @@ class Corrector(nn.Module):
 
     def score_by_level(self, z, group="", levels=16, seed=0):
         """(L, B) parts of the score, over `noise_levels(sigma_min, sigma_max, levels)`; see `likelihood_ratio`."""
-        self._need_pair("a score")
+        self.need_pair("a score")
         index, c = self.group_index(group), self.config
 
         def denoisers(x, sigma):
@@ -183,7 +183,8 @@ class Corrector(nn.Module):
     def _labels(self, x, index):
         return torch.full((len(x),), index, device=x.device)
 
-    def _need_pair(self, what):
+    def need_pair(self, what):
+        """Raise a ValueError where this corrector knows the difference only and `what` needs both denoisers."""
         if self.config.kind != "denoiser_pair":
             raise ValueError(
                 f"expected a corrector of kind 'denoiser_pair' for {what}, got kind {self.config.kind!r}, "

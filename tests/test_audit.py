@@ -7,14 +7,17 @@ import json
 import numpy as np
 import pytest
 import torch
+from configs import make_config
 from drawn import Drawn
 from PIL import Image
 from plans import TEXT
 
 from rs_corrector.audit import findings, report, run
 from rs_corrector.audit.plan import PlanError, parse
+from rs_corrector.audit.score import ScoreJudge
 from rs_corrector.audit.table import LIMITS, Judged
 from rs_corrector.cli import main
+from rs_corrector.corrector import Corrector
 from rs_corrector.testbed import audit as testbed_audit
 
 
@@ -218,6 +221,36 @@ def test_two_judges_say_how_far_they_agree(drawn):
     result = report.summarise(folder.plan, {"readers": table, "contrary": other})
     assert result["disagreement"]["contrary"]["green"]["hat"] == 1.0
     assert result["disagreement"]["contrary"]["green"]["glasses"] == 0.0
+
+
+def test_calibration_sets_how_sure_a_judge_is_against_what_was_asked_for():
+    judged = table({"a": 0.5, "b": 0.5}, 100)
+    assert findings.calibration(judged) is None
+    judged.confidence = np.where(np.arange(200) % 2, 0.95, 0.55)
+    judged.seen[(np.arange(200) % 4) == 0] = "neither"
+    found = findings.calibration(judged)
+    low, high = found["bins"]
+    assert low["value"] == 0.5 and high["value"] == 1.0 and low["count"] == high["count"] == 100
+    assert found["error"] == pytest.approx(0.05)
+
+
+def test_a_score_is_drawn_by_noise_level(drawn, tmp_path):
+    folder, _ = drawn
+    torch.manual_seed(0)
+    corrector = Corrector(make_config(kind="denoiser_pair", groups=("green",)))
+    for parameter in corrector.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+
+    def encode(images):
+        return torch.nn.functional.avg_pool2d(images, 8)[:, [0, 1, 2, 0]]
+
+    judge = ScoreJudge(testbed_audit.ReaderJudge(folder.plan), corrector, encode, "", "a test")
+    result = report.summarise(folder.plan, {judge.name: run.judged(folder, judge)})
+    curve = result["checkpoints"]["model"]["scores"]["green"]["before"]
+    assert len(curve) == 16 and all(p["low"] < p["value"] < p["high"] for p in curve)
+    report.write(folder, result, tmp_path)
+    with pytest.raises(ValueError, match="expected a corrector of kind 'denoiser_pair' for a score"):
+        ScoreJudge(judge, Corrector(make_config()), encode, "", "a test")
 
 
 def test_words_that_the_testbed_does_not_know_are_refused():

@@ -14,7 +14,7 @@ from rs_corrector.testbed import portraits
 
 from . import last_word
 
-STRENGTHS = (1.0, 2.0, 4.0, 8.0, 16.0)
+STRENGTHS = (1.0, 4.0, 16.0)
 GRID = [
     *({"weight": 0.0, "project": True, "strength": s} for s in (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)),
     *({"weight": weight, "project": False, "strength": s} for weight in (50.0, 5000.0) for s in (1.0, 4.0)),

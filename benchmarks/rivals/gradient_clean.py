@@ -5,7 +5,7 @@ D' = D + strength * |D| * g / |g|, g = grad_z f(D), f a Bradley-Terry head on cl
 
 from . import heads
 
-STRENGTHS = (0.05, 0.1, 0.2, 0.4, 0.8)
+STRENGTHS = (0.1, 0.2, 0.8)
 GRID = [{"steps": steps, "strength": s} for steps in (300, 1500) for s in (0.05, 0.1, 0.2, 0.4, 0.6, 1.0)]
 
 

@@ -5,7 +5,7 @@ D' = D + strength * sigma^2 grad_x f(x, sigma), f a Bradley-Terry head on noisy 
 
 from . import heads
 
-STRENGTHS = (0.5, 1.0, 3.0, 10.0, 30.0)
+STRENGTHS = (1.0, 3.0, 30.0)
 GRID = [{"steps": steps, "strength": s} for steps in (300, 1500) for s in (0.5, 1.0, 3.0, 10.0, 30.0, 100.0)]
 
 

@@ -12,7 +12,7 @@ from sklearn.svm import LinearSVC
 
 from . import learning_batches
 
-STRENGTHS = (1.0, 2.0, 4.0, 8.0, 16.0)
+STRENGTHS = (2.0, 4.0, 8.0)
 GRID = [
     {"share": share, "initial": initial, "strength": s}
     for share, initial in ((0.1, True), (0.4, True), (0.25, False), (0.55, False))

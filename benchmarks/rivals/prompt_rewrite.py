@@ -2,7 +2,7 @@
 
 from . import mixed
 
-STRENGTHS = (0.25, 0.5, 0.75, 1.0, 1.5)
+STRENGTHS = (0.5, 1.0, 1.5)
 GRID = [{"negative": negative, "strength": s} for negative in (False, True) for s in (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)]
 
 

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-STRENGTHS = (0.5, 1.0, 1.5, 2.0, 3.0)
+STRENGTHS = (0.5, 1.5, 2.0)
 GRID = [
     {"start": start, "end": end, "strength": s}
     for start, end in ((0.0, 1.0), (0.15, 1.0), (0.0, 0.9))

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-STRENGTHS = (0.5, 0.75, 0.9, 1.0, 1.25)
+STRENGTHS = (0.5, 0.75, 1.0, 1.25)
 GRID = [{"strength": s} for s in (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.15, 1.25)]
 
 

@@ -9,7 +9,7 @@ Towards the preferred and away from the rejected words, in terms of the noise pr
 
 import torch
 
-STRENGTHS = (0.5, 1.0, 2.0, 4.0, 8.0)
+STRENGTHS = (0.5, 2.0, 4.0)
 GRID = [
     {"whole": whole, "threshold": threshold, "warmup": 0.1, "strength": s}
     for whole in (False, True)

@@ -17,7 +17,7 @@ from rs_corrector.testbed import portraits
 
 from . import last_word
 
-STRENGTHS = (0.25, 0.5, 1.0, 2.0, 3.0)
+STRENGTHS = (0.5, 1.0, 3.0)
 GRID = [
     {"word": word, "keep": keep, "strength": s}
     for word in (False, True)

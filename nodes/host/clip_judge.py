@@ -45,7 +45,7 @@ class CLIPJudge:
                 f"expected image and text embeddings of one CLIP, got {embeddings.shape[1]} and "
                 f"{self.group_words.shape[1]} numbers; load the text encoder that belongs to the vision model"
             )
-        nearest = (embeddings @ self.group_words.T).argmax(1)
+        confidence, nearest = (SCALE * embeddings @ self.group_words.T).softmax(1).max(1)
         chances = {
             name: (SCALE * embeddings @ sides.T).softmax(1)[:, 0].numpy() for name, sides in self.attributes.items()
         }
@@ -53,6 +53,7 @@ class CLIPJudge:
             "seen": [self.groups[i] for i in nearest],
             "shows": {name: chance > 0.5 for name, chance in chances.items()},
             "features": embeddings.numpy(),
+            "confidence": confidence.numpy(),
         }
 
 

@@ -124,6 +124,37 @@ def mean_quality(rows):
     return {"value": mean, "low": mean - error, "high": mean + error, "count": len(rows)}
 
 
+def calibration(judged, bins=5):
+    """How often a judge sees the group that was asked for, by how sure it says it is, on uncorrected pictures.
+
+    A judge that is sure of what it does not see is no measure of anything.
+
+    Returns:
+        None where it tells no confidence; else {"error": expected calibration error (Guo et al. 2017), "bins": [{
+        "confidence", "value", "low", "high", "count"}]}.
+    """
+    if judged.confidence is None:
+        return None
+    rows = judged.where((judged.group != "") & ~judged.corrected & (judged.seen != ""))
+    place = np.clip((rows.confidence * bins).astype(int), 0, bins - 1)
+    found = []
+    for b in np.unique(place):
+        own = rows.where(place == b)
+        found.append({"confidence": float(np.mean(own.confidence)), **interval(own.seen == own.group)})
+    error = sum(abs(b["confidence"] - b["value"]) * b["count"] for b in found) / len(rows) if found else None
+    return {"error": error, "bins": found}
+
+
+def score_curve(rows):
+    """[{"sigma", "value", "low", "high"}]: the mean part of a preference's score at every noise level."""
+    curve = []
+    for level, values in rows.scores.items():
+        mean = float(np.mean(values))
+        error = 1.96 * float(np.std(values, ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
+        curve.append({"sigma": level, "value": mean, "low": mean - error, "high": mean + error})
+    return curve
+
+
 def diversity(rows):
     """Mean distance between two pictures of a group, by the judge's features; small is homogenised."""
     if rows.features is None or len(rows) < 2:

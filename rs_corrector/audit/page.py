@@ -38,6 +38,8 @@ def page(result, png):
             parts += ["<h2>What prompts asked for</h2>", _consistency(found["consistency"])]
         if found["parity"]:
             parts += ["<h2>Parity: who appears where no group is named</h2>", _parity(found["parity"])]
+    for judge, found in result["calibration"].items():
+        parts += [f"<h2>How sure the judge was: {html.escape(judge)}</h2>", _calibration(found)]
     setting = json.dumps(result["setting"] | {"disagreement": result["disagreement"]}, indent=1)
     parts += ["<h2>To repeat it</h2>", f"<pre>{html.escape(setting)}</pre>"]
     head = f'<meta charset="utf-8"><title>Audit</title><style>{STYLE}</style>'
@@ -95,6 +97,16 @@ def _consistency(found):
         for group, sides in groups.items()
     ]
     return _table(("prompt, group", "obeyed: without", "with"), rows)
+
+
+def _calibration(found):
+    note = (
+        f"<p>Expected calibration error {_number(found['error'])}. A judge that is as sure as it is right has the same "
+        "number in both columns.</p>"
+    )
+    return note + _table(("said to be sure", "sees the group that was asked for", "pictures"), [
+        (False, (f"{b['confidence']:.1%}", _rate(b), b["count"])) for b in found["bins"]
+    ])  # fmt: skip
 
 
 def _parity(found):

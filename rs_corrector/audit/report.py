@@ -59,9 +59,12 @@ def summarise(plan, tables, setting=None, limits=LIMITS):
             "quality": findings.by_group(rows, findings.mean_quality),
             "diversity": findings.by_group(rows, findings.diversity),
             "parity": findings.parity(neutral, list(plan.groups)),
+            "scores": findings.by_group(rows, findings.score_curve) if rows.scores else {},
         }
     result["verdict"], result["exit"] = " ".join(sentences), max(codes)
     result["disagreement"] = {other: disagreement(table, seen) for other, seen in others}
+    sure = {judge: findings.calibration(seen) for judge, seen in tables.items()}
+    result["calibration"] = {judge: found for judge, found in sure.items() if found is not None}
     result["setting"] = {
         "plan": plan.digest(), "checkpoints": plan.checkpoints, "groups": plan.groups, "prompts": plan.prompts,
         "neutral": plan.neutral, "sampling": plan.sampling, "judges": [name, *(other for other, _ in others)],
@@ -96,6 +99,17 @@ def bars(axis, rows_before, rows_after, attribute):
     flagged = {r["group"] for r in rows_before if r["attribute"] == attribute and r["flagged"]}
     axis.set_xticks(range(len(groups)), [f"{g} ▲" if g in flagged else g for g in groups])
     axis.set(title=attribute, ylim=(0, 105), ylabel="% of pictures")
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def curves(axis, found, group):
+    """The score of one group's pictures by noise level, before and after, with intervals."""
+    for side, colour, dashes in (("before", BEFORE, "--"), ("after", AFTER, "-")):
+        sigma, mean, low, high = ([p[key] for p in found[side]] for key in ("sigma", "value", "low", "high"))
+        axis.semilogx(sigma, mean, dashes, color=colour, linewidth=2)
+        axis.fill_between(sigma, low, high, color=colour, alpha=0.25, linewidth=0)
+    axis.axhline(0, color="#999999", linewidth=1)
+    axis.set(title=f"score, group {group}", xlabel="noise level", ylabel="positive is preferred")
     axis.spines[["top", "right"]].set_visible(False)
 
 
@@ -138,8 +152,9 @@ def sheet(folder, result):
     from matplotlib.patches import Patch
 
     checkpoint, charts = folder.plan.checkpoints[0], shown(result)
-    groups = targets(result, checkpoint)
-    rows = -(-len(charts) // 3)
+    groups, scores = targets(result, checkpoint), result["checkpoints"][checkpoint]["scores"]
+    scored = [group for group in groups if group in scores]
+    rows = -(-(len(charts) + len(scored)) // 3)
     heights = [0.8, *[3.0 for _ in groups], 2.6 * rows]
     figure = Figure(figsize=(15, 1.05 * sum(heights)), dpi=110, layout="constrained")
     top, *middle, lower = figure.subfigures(len(heights), 1, height_ratios=heights)
@@ -151,7 +166,9 @@ def sheet(folder, result):
     axes = lower.subplots(rows, 3, squeeze=False).flatten()
     for axis, attribute in zip(axes, charts):
         bars(axis, before, after, attribute)
-    for axis in axes[len(charts) :]:
+    for axis, group in zip(axes[len(charts) :], scored):
+        curves(axis, scores[group], group)
+    for axis in axes[len(charts) + len(scored) :]:
         axis.set_axis_off()
     colours = {"without the corrector": (BEFORE, ""), "with it": (AFTER, "//")}
     handles = [Patch(facecolor=c, hatch=h, edgecolor="white", label=label) for label, (c, h) in colours.items()]

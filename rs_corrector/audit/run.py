@@ -28,7 +28,8 @@ class Judge(Protocol):
     """What looks at pictures. `name` goes into the report.
 
     Called with (N, 3, H, W) RGB in 0..1, returns a dict: "seen", N groups of the plan, empty where none is found;
-    "shows", {attribute: (N,) bool}; and, where it can tell, "quality", (N,) with higher better, and "features", (N, D).
+    "shows", {attribute: (N,) bool}; and, where it can tell, "quality", (N,) with higher better, "features", (N, D),
+    "confidence", (N,) in 0..1 of the group seen, and "scores", {noise level: (N,)}. See `Judged`.
     """
 
     name: str
@@ -108,28 +109,29 @@ def draw(folder, sample, units=None, progress=lambda done, total: None):
 def judged(folder, judge, units=None, progress=lambda done, total: None):
     """What a judge sees, one batch in memory at a time: a `Judged` table; arguments as of `draw`."""
     columns = {name: [] for name in ("checkpoint", "prompt", "group", "corrected", "pair", "seen")}
-    shows, quality, features = {name: [] for name in folder.plan.attributes}, [], []
+    told = []
     units = folder.plan.units() if units is None else units
     total, done = sum(unit.size for unit in units), 0
     for unit in units:
         seen = judge(folder.read(unit))
-        if missing := shows.keys() - seen["shows"].keys():
+        if missing := folder.plan.attributes.keys() - seen["shows"].keys():
             raise AuditError(f"expected a judge of {sorted(missing)[0]!r}, got {judge.name}, which tells it not")
         for row in range(unit.size):
             place = (unit.checkpoint, unit.prompt, unit.group, unit.corrected)
             pair = f"{unit.checkpoint}/{unit.prompt}/{unit.group}/{unit.seed}/{row}"
             for name, value in zip(columns, (*place, pair, seen["seen"][row])):
                 columns[name].append(value)
-        for name, values in shows.items():
-            values.append(np.asarray(seen["shows"][name], bool))
-        for kept, name in ((quality, "quality"), (features, "features")):
-            if seen.get(name) is not None:
-                kept.append(np.asarray(seen[name], np.float32))
+        told.append(seen)
         done += unit.size
         progress(done, total)
+    numbers = [name for name in ("quality", "features", "confidence") if told and told[0].get(name) is not None]
+    scores = told[0].get("scores", {}) if told else {}
     return Judged(
         **{name: np.array(values) for name, values in columns.items()},
-        shows={name: np.concatenate(values) for name, values in shows.items()},
-        quality=np.concatenate(quality) if quality else None,
-        features=np.concatenate(features) if features else None,
+        **{name: np.concatenate([np.asarray(seen[name], np.float32) for seen in told]) for name in numbers},
+        shows={
+            name: np.concatenate([np.asarray(seen["shows"][name], bool) for seen in told])
+            for name in folder.plan.attributes
+        },
+        scores={level: np.concatenate([seen["scores"][level] for seen in told]) for level in scores},
     )

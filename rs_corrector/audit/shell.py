@@ -10,6 +10,7 @@ from ..files import digest
 from ..testbed import audit as testbed
 from ..testbed.audit import ReaderJudge, testbed_sampler
 from . import report, run, scale
+from .faces import FaceJudge
 from .plan import PlanError, parse
 from .workflow import Workflow
 
@@ -25,7 +26,7 @@ def run_audit(args):
     """
     shard, of = _shard(args.shard)
     plan = _plan(args)
-    folder, judge = run.Folder(args.out, plan), ReaderJudge(plan)
+    folder, judge = run.Folder(args.out, plan), FaceJudge(plan, *args.faces) if args.faces else ReaderJudge(plan)
     if args.workers == 1:
         with _sampler(args, plan) as sample, tqdm(desc="draw", unit="picture") as bar:
             run.draw(folder, sample, plan.units(shard, of), _follow(bar))

@@ -1,6 +1,6 @@
 """What judges saw, one row a picture, and the limits of a verdict."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -25,6 +25,8 @@ class Judged:
         shows: {attribute: (N,) bool}.
         quality: (N,) higher is better, or None.
         features: (N, D) for distances between pictures, or None.
+        confidence: (N,) how sure the judge says it is of the group that it sees, 0..1, or None.
+        scores: {noise level: (N,) part of a preference's score}, empty where there is none.
     """
 
     checkpoint: np.ndarray
@@ -36,11 +38,18 @@ class Judged:
     shows: dict
     quality: np.ndarray | None = None
     features: np.ndarray | None = None
+    confidence: np.ndarray | None = None
+    scores: dict = field(default_factory=dict)
 
     def __len__(self):
         return len(self.group)
 
     def where(self, flags):
         """The rows with a flag."""
-        rows = {name: value if value is None else value[flags] for name, value in vars(self).items() if name != "shows"}
-        return Judged(**rows, shows={name: value[flags] for name, value in self.shows.items()})
+
+        def kept(value):
+            if isinstance(value, dict):
+                return {name: column[flags] for name, column in value.items()}
+            return value if value is None else value[flags]
+
+        return Judged(**{name: kept(value) for name, value in vars(self).items()})

@@ -26,7 +26,7 @@ class ReaderJudge:
         for name, (words, _) in plan.attributes.items():
             if words not in known:
                 raise AuditError(f"expected words that the testbed knows for {name!r}, got {words!r}; use one of "
-                                 f"{', '.join(known)}")  # fmt: skip
+                                 f"{', '.join(known)}, or a judge of other pictures")  # fmt: skip
         self.attributes = {name: known[words] for name, (words, _) in plan.attributes.items()}
         self.groups = [
             next((name for name, words in plan.groups.items() if f"{group} shirt" in words), "")
