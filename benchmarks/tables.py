@@ -4,6 +4,7 @@ import argparse
 import json
 import re
 import sys
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -203,9 +204,28 @@ def families():
     return [*rows, "", "; ".join(counts) + "." + (f" Left out: {'; '.join(lacking)}." if lacking else "")]
 
 
+def flow():
+    """The converted testbed, with the shipped corrector and with one made on it."""
+    r = json.loads((RESULTS / "flow.json").read_text())
+    columns = ("shipped", "made on flow")
+    rows = ["| | the shipped corrector | one made on this model from words |", "|---|---|---|"]
+    rows.append("| `stereotype_rate` | " + " | ".join(rate(r[c]["stereotype_rate"]) for c in columns) + " |")
+    for name, form in {
+        "stereotype_gap": "{:+.3f}".format, "group_retention": percent, "content_kept": percent,
+        "others_content_kept": percent, "collateral_change": ratio, "quality_ratio": ratio, "diversity_ratio": ratio,
+    }.items():  # fmt: skip
+        rows.append(f"| `{name}` | " + " | ".join(form(r[c][name]) for c in columns) + " |")
+    return [f"{r['images']} images, ComfyUI {r['host']}, reporting seeds, strength 1:", "", *rows]
+
+
 TABLES = {
     "main_job": main_job,
     "testbed": testbed,
+    "quality attribute": partial(quality, "attribute"),
+    "quality distortion": partial(quality, "distortion"),
+    "robustness": robustness,
+    "flow": flow,
+    "families": families,
     "from_words": from_words,
     "training": training,
 }

@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..rs_corrector.distillation import CANDIDATES, RECIPE, SETTLE_FINER, SETTLE_SIGMA, closest_elsewhere, trajectories
+from ..rs_corrector.distillation import CANDIDATES, RECIPE, SETTLE_SIGMA, closest_elsewhere, trajectories
 from ..rs_corrector.pairs import RECORDS
 from . import host
 from .sampling_inputs import drawing, merged, opened, output
@@ -42,7 +42,6 @@ class RSCorrectorPairsFromWords(io.ComfyNode):
                 steps, cfg, sampler_name, scheduler, seed, merge_with=None, redraw=PART):  # fmt: skip
         group = group.strip()
         settings = (steps, cfg, sampler_name, scheduler)
-        settling = (SETTLE_FINER * steps, cfg, sampler_name, scheduler)
         words = (neutral, preferred, rejected, negative)
         writer = opened(RECORDS, model, name)
         facts = writer.resume(group, host.digest(words, width, height, seed, redraw, *settings, *RECIPE), {"images": 0})
@@ -59,7 +58,7 @@ class RSCorrectorPairsFromWords(io.ComfyNode):
                 redrawn = []
                 for again in range(own + 1, own + 1 + CANDIDATES):
                     inside = host.draw(*asked, again, *settings, latents=drawn, mask=mask)
-                    redrawn.append(host.draw(*asked, again, *settling, latents=inside, below=SETTLE_SIGMA))
+                    redrawn.append(host.draw(*asked, again, *settings, latents=inside, below=SETTLE_SIGMA))
                 goal = closest_elsewhere(redrawn, drawn, mask)
             led, led_model = host.recorded(model, goal, own)
             host.draw(led_model, neutral, negative, size, own, *settings)

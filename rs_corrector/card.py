@@ -37,7 +37,7 @@ def card(config, name):
         "",
         "## How it was made",
         "",
-        *(f"- {key.replace('_', ' ')}: {value}" for key, value in training.items()),
+        *(f"- {key.replace('_', ' ')}: {_show(value)}" for key, value in training.items()),
         "",
         "## What was measured",
         "",
@@ -51,5 +51,5 @@ def _show(value):
     if isinstance(value, dict) and value.keys() == {"value", "low", "high"}:
         return f"{value['value']:.3f} (95 % interval {value['low']:.3f} to {value['high']:.3f})"
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_show(v)}" for key, v in value.items())
+        return ", ".join(f"{key} “{v}”" if isinstance(v, str) else f"{key} {_show(v)}" for key, v in value.items())
     return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -20,24 +20,13 @@ from .training import fit
 ONSET = 1.0
 #: Noise level below which a counterpart is drawn once more as a whole, so that the seams of the mask settle.
 SETTLE_SIGMA = 0.8
-#: Steps of settling, as a multiple of the drawing's own: what is learnt from is drawn more exactly.
-SETTLE_FINER = 2
 MASK_SIGMA, MASK_DRAWS, MASK_SHARE = 4.0, 6, 0.35
 #: Records are drawn in proportion to w(sigma), and no less than this.
 LEAST = 0.02
 #: How often each image is redrawn for its counterpart.
 CANDIDATES = 4
 #: What records depend on beside words and sampling: sets made otherwise are not continued.
-RECIPE = (
-    "spared, half led all the way",
-    ONSET,
-    SETTLE_SIGMA,
-    SETTLE_FINER,
-    MASK_SIGMA,
-    MASK_DRAWS,
-    MASK_SHARE,
-    CANDIDATES,
-)
+RECIPE = ("spared, half led all the way", ONSET, SETTLE_SIGMA, MASK_SIGMA, MASK_DRAWS, MASK_SHARE, CANDIDATES)
 
 
 @torch.no_grad()

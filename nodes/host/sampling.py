@@ -1,6 +1,8 @@
 """Sample and record with the host's own loop; latents come and go in model space."""
 
 import hashlib
+import logging
+import time
 
 import comfy.model_management
 import comfy.model_sampling
@@ -167,15 +169,26 @@ def digest(conditionings, *settings):
 
 
 class Progress:
-    """ComfyUI's progress bar for a long loop; raises where the user pressed interrupt."""
+    """ComfyUI's progress bar for a long loop; raises where the user pressed interrupt.
 
-    def __init__(self, total=1):
-        self.bar = comfy.utils.ProgressBar(total)
+    Args:
+        total: steps, where that is known.
+        log: of what ComfyUI's log is to tell, once a minute, how much is done and how long the rest will take.
+    """
+
+    def __init__(self, total=1, log=""):
+        self.bar, self.log = comfy.utils.ProgressBar(total), log
+        self.begun = self.told = time.monotonic()
 
     def __call__(self, done, total=None, preview=None):
         """Report `done` steps, of `total` if that is known only now; `preview` is a PIL picture for the node."""
         comfy.model_management.throw_exception_if_processing_interrupted()
         self.bar.update_absolute(done, total, preview=None if preview is None else ("JPEG", preview, 512))
+        now = time.monotonic()
+        if self.log and total and done and now - self.told >= 60:
+            left = (now - self.begun) * (total - done) / done / 60
+            logging.info("RS-Corrector: %s, %d of %d, about %.0f min left", self.log, done, total, left)
+            self.told = now
 
 
 def training_device():

@@ -14,23 +14,13 @@ from tqdm.auto import tqdm
 
 from .. import card, weights
 from ..corrector import Correction
-from ..distillation import (
-    CANDIDATES,
-    ONSET,
-    SETTLE_FINER,
-    SETTLE_SIGMA,
-    Recorder,
-    closest_elsewhere,
-    edit_mask,
-    trajectories,
-)
+from ..distillation import CANDIDATES, ONSET, SETTLE_SIGMA, Recorder, closest_elsewhere, edit_mask, trajectories
 from ..pairs import RECORDS, Pairs, Writer, read
 from ..recipe import train
 from ..request import mark
 from . import measure, model, portraits
 
 STEPS = (12, 30)  # a recorded trajectory's number of steps, drawn at random
-DRAWN_STEPS = 20  # of an image and of its counterpart
 EVERY = 250  # updates between two looks at what was held out
 PASSES = 2  # trajectories led to each counterpart, with other numbers of steps and other shares
 
@@ -46,8 +36,7 @@ def redrawn_in_part(bed, drawn, own, neutral, preferred, rejected):
     mask, redrawn = edit_mask(drawn, denoisers, own), []
     for again in range(own + 1, own + 1 + CANDIDATES):
         inside = bed.sample([preferred] * batch, again, latents=drawn, mask=mask)
-        settling = dict(steps=SETTLE_FINER * DRAWN_STEPS, latents=inside, below=SETTLE_SIGMA)
-        redrawn.append(bed.sample([preferred] * batch, again, **settling))
+        redrawn.append(bed.sample([preferred] * batch, again, latents=inside, below=SETTLE_SIGMA))
     return closest_elsewhere(redrawn, drawn, mask)
 
 
