@@ -4,15 +4,15 @@ import json
 
 import pytest
 import torch
-from plans import TEXT
+from configs import make_config
+from plans import TESTBED
 
-PLAN = TEXT.replace("[prompts]", "crimson = a person in a crimson shirt\n[prompts]")
-PLAN = PLAN.replace("images = 20\nbatch = 8", "images = 16\nbatch = 16\nwidth = 64\nheight = 64\ncfg = 3")
+from rs_corrector.corrector import Corrector
 
 
 @pytest.fixture(scope="module")
 def plan(host):
-    return host.run("RSCorrectorAuditPlan", plan=PLAN, checkpoints="model")[0]
+    return host.run("RSCorrectorAuditPlan", plan=TESTBED, checkpoints="model")[0]
 
 
 @pytest.fixture(scope="module")
@@ -22,14 +22,16 @@ def drawn(host, bed, apply, plan):
 
 
 @pytest.fixture(scope="module")
-def vision():
+def vision(tmp_path_factory):
     """A CLIP_VISION of the host's own class, tiny and random."""
     from comfy.clip_vision import ClipVisionModel
 
     config = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=128, image_size=64)
     config |= dict(patch_size=16, projection_dim=128, num_channels=3, hidden_act="quick_gelu", layer_norm_eps=1e-5)
+    file = tmp_path_factory.mktemp("vision") / "config.json"
+    file.write_text(json.dumps(config | {"model_type": "clip_vision_model"}))
     with torch.inference_mode(False):
-        model = ClipVisionModel(config | {"model_type": "clip_vision_model"})
+        model = ClipVisionModel(file)
         torch.manual_seed(0)
         for parameter in model.model.parameters():
             torch.nn.init.normal_(parameter, std=0.05)
@@ -67,6 +69,7 @@ def test_zero_shot_clip_judges_and_disagreement_is_told(host, bed, plan, drawn, 
     host.run("RSCorrectorAuditReport", audit=drawn, judge=first, second_judge=second)
     result = json.loads((drawn.path / "audit.json").read_text())
     assert 0 < result["disagreement"]["zero-shot CLIP"]["green"]["hat"] <= 1
+    assert sum(b["count"] for b in result["calibration"]["zero-shot CLIP"]["bins"]) == 3 * 2 * 16
 
 
 def test_an_aesthetic_head_adds_a_named_quality(host, plan, drawn, vision, tmp_path):
@@ -95,6 +98,24 @@ def test_an_aesthetic_head_adds_a_named_quality(host, plan, drawn, vision, tmp_p
     host.run("RSCorrectorAuditReport", audit=drawn, judge=judge)
     quality = json.loads((drawn.path / "audit.json").read_text())["checkpoints"]["model"]["quality"]
     assert quality["green"]["after"]["count"] == 32
+
+
+def test_a_pair_of_denoisers_adds_its_score_by_noise_level(host, bed, plan, drawn):
+    from comfy.model_management import get_torch_device
+    from comfy.model_patcher import ModelPatcher
+
+    with torch.inference_mode(False):
+        torch.manual_seed(0)
+        pair = Corrector(make_config(kind="denoiser_pair", groups=("green",)))
+        for parameter in pair.parameters():
+            torch.nn.init.normal_(parameter, std=0.05)
+    patcher = ModelPatcher(pair.eval(), get_torch_device(), torch.device("cpu"))
+    readers = host.run("RSCorrectorJudgeTestbed", plan=plan)[0]
+    sources = dict(model=bed.model, vae=bed.vae, corrector=patcher, group="")
+    judge = host.run("RSCorrectorJudgeScore", judge=readers, **sources)[0]
+    host.run("RSCorrectorAuditReport", audit=drawn, judge=judge)
+    scores = json.loads((drawn.path / "audit.json").read_text())["checkpoints"]["model"]["scores"]
+    assert len(scores["green"]["after"]) == 16
 
 
 def test_a_checkpoint_that_the_plan_does_not_name_is_refused(host, bed, plan):

@@ -5,8 +5,10 @@ import json
 
 import pytest
 import torch
+from plans import TESTBED
 
 from rs_corrector import comfyui, demo, weights
+from rs_corrector.cli import main
 from rs_corrector.pictures import from_png
 from rs_corrector.testbed import measure, readers
 
@@ -51,6 +53,19 @@ def test_a_corrector_is_made_and_used_in_one_graph(server):
     assert len(pictures["13"]) == 16 and len(pictures["14"]) == 1
     saved = server.base / "models" / "rs_correctors" / "my_testbed_corrector.safetensors"
     assert weights.read_header(saved).groups == ("green",) and saved.with_suffix(".md").is_file()
+
+
+def test_an_audit_from_the_shell_draws_through_a_running_server(server, tmp_path, capsys):
+    plan = tmp_path / "plan.txt"
+    plan.write_text(TESTBED)
+    command = ["audit", "--workflow", str(demo.WORKFLOW), "--plan", str(plan), "--server", server.url]
+    assert main([*command, "--out", str(tmp_path / "audit")]) == 0
+    said = json.loads(capsys.readouterr().out)
+    result = json.loads((tmp_path / "audit" / "audit.json").read_text())
+    assert said == {"verdict": result["verdict"], "exit": result["exit"]} and result["exit"] == 0
+    assert {(r["group"], r["attribute"]) for r in result["findings"] if r["flagged"]} == {("green", "hat")}
+    assert "with the correction in 0%" in result["verdict"]
+    assert (tmp_path / "audit" / "audit.html").is_file() and (tmp_path / "audit" / "audit.png").is_file()
 
 
 @pytest.mark.parametrize(

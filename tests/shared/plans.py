@@ -18,3 +18,7 @@ glasses = glasses
 images = 20
 batch = 8
 """
+
+#: The same with a third group, to tell which of them stands out, at the testbed's own size.
+TESTBED = TEXT.replace("[prompts]", "crimson = a person in a crimson shirt\n[prompts]")
+TESTBED = TESTBED.replace("images = 20\nbatch = 8", "images = 16\nbatch = 16\nwidth = 64\nheight = 64\ncfg = 3")
