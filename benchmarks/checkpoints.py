@@ -44,6 +44,7 @@ class Family:
         latent_format: the host's name of its latents.
         dimensions: of the latents, 2 for images, 3 for video.
         whole: the file has a text encoder and an autoencoder too.
+        counted: the network wants to know how many of a prompt's tokens are words.
     """
 
     network: str
@@ -55,6 +56,7 @@ class Family:
     channels: int = 4
     dimensions: int = 2
     whole: bool = False
+    counted: bool = False
 
 
 _LDM = "comfy.ldm.modules.diffusionmodules"
@@ -145,6 +147,7 @@ FAMILIES = {
             "axes_lens": [300, 512, 512],
         },
         2304,
+        counted=True,
         prediction="CONST",
         latent_format="Flux",
         channels=16,
@@ -168,8 +171,19 @@ def build(family):
     module, name = family.network.split(":")
     with torch.device("meta"):
         return getattr(import_module(module), name)(
-            **family.config, device="meta", dtype=torch.float16, operations=comfy.ops.disable_weight_init
+            **known(module, family.config),
+            device="meta",
+            dtype=torch.float16,
+            operations=comfy.ops.disable_weight_init,
         )
+
+
+def known(module, config):
+    """A network's configuration without what this host does not know yet."""
+    parameters = getattr(import_module(module), "FluxParams", None)
+    if parameters is None:
+        return config
+    return {key: value for key, value in config.items() if key in parameters.__dataclass_fields__}
 
 
 def encoders():
@@ -232,6 +246,8 @@ def conditioning(family, seed):
     generator, more = torch.Generator().manual_seed(seed), {}
     if family.pooled:
         more["pooled_output"] = torch.randn(1, family.pooled, generator=generator)
+    if family.counted:
+        more["attention_mask"] = torch.ones(1, 77, dtype=torch.int64)
     return [[torch.randn(1, 77, family.context, generator=generator), more]]
 
 
