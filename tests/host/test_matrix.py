@@ -327,21 +327,24 @@ PATCHES = {
 @pytest.mark.parametrize("patch", PATCHES)
 def test_patch(patch, order, bed, node, prompt, holds, apply, cell):
     cell.needs(patch)
+    batch = latents(1 if patch == "EasyCache" else 2)  # v0.3.64's own EasyCache fails on more, with or without us
+
+    def draw(model):
+        return ksampler(node, model, prompt, batch)
 
     def run(model):
-        return ksampler(node, PATCHES[patch](node, model), prompt, latents(2))
+        return draw(PATCHES[patch](node, model))
 
     if order == "before":  # Apply, then the patch
         holds(run)
         return
     patched = PATCHES[patch](node, bed.model)
-    plain = ksampler(node, patched, prompt)
-    corrected = ksampler(node, apply(patched), prompt)
+    plain, corrected = draw(patched), draw(apply(patched))
     assert corrected.isfinite().all() and not torch.equal(corrected, plain)
-    assert torch.equal(ksampler(node, apply(patched, strength=0.0), prompt), plain)
-    assert torch.equal(ksampler(node, apply(patched, **NOWHERE), prompt), plain)
-    assert torch.equal(ksampler(node, apply(patched), prompt), corrected)
-    assert torch.equal(ksampler(node, patched, prompt), plain)
+    assert torch.equal(draw(apply(patched, strength=0.0)), plain)
+    assert torch.equal(draw(apply(patched, **NOWHERE)), plain)
+    assert torch.equal(draw(apply(patched)), corrected)
+    assert torch.equal(draw(patched), plain)
 
 
 @pytest.mark.parametrize("order", ["before", "after"])
