@@ -6,6 +6,7 @@ Names and shapes come from the host's own classes, built without memory.
 """
 
 import argparse
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -176,6 +177,19 @@ def build(family):
             dtype=torch.float16,
             operations=comfy.ops.disable_weight_init,
         )
+
+
+@contextmanager
+def on_meta():
+    """While it lasts new tensors have no memory, and the host's attention does not ask how much of it is free."""
+    from comfy import model_management
+
+    free, model_management.get_free_memory = model_management.get_free_memory, lambda *_: (2**50, 2**50)
+    try:
+        with torch.device("meta"):
+            yield
+    finally:
+        model_management.get_free_memory = free
 
 
 def known(module, config):

@@ -31,6 +31,9 @@ from rs_corrector.testbed.model import sigmas
 
 WIDTH = 48  # what Train RS Corrector makes
 SIZES = {"sd15": 64, "sdxl": 128}
+#: Peak arithmetic a second in fp32 and in fp16 (dense, fp32 sums), and bytes a second, by their makers' data sheets.
+GPUS = {"RTX 4090": (82.6e12, 165.2e12, 1.008e12), "H100 SXM": (66.9e12, 989.4e12, 3.35e12)}
+LAUNCH = 5e-6  # seconds for a kernel to start
 
 
 class FullSize(Host):
@@ -122,15 +125,18 @@ def wait():
 
 
 class Counter(TorchDispatchMode):
-    """While it lasts: operations that compute (views do not), and the most memory that new tensors hold at once."""
+    """While it lasts: operations that compute (views do not), what they read and write, and the most memory that new
+    tensors hold at once; in bytes."""
 
     def __init__(self):
         super().__init__()
-        self.operations = self.now = self.most = 0
+        self.operations = self.moved = self.now = self.most = 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         out = function(*args, **(kwargs or {}))
-        self.operations += not any(r.alias_info and not r.alias_info.is_write for r in function._schema.returns)
+        if not any(r.alias_info and not r.alias_info.is_write for r in function._schema.returns):
+            self.operations += 1
+            self.moved += sum(t.nbytes for t in tree_leaves((args, kwargs, out)) if torch.is_tensor(t))
         given = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if torch.is_tensor(t)}
         for tensor in tree_leaves(out):
             if torch.is_tensor(tensor) and tensor.untyped_storage()._cdata not in given:
@@ -179,6 +185,7 @@ def alone(family, size):
     names = [event.name for event in seen.events()]
     return {
         "gflop": gflop(call),
+        "moved_mib": counted.moved / 2**20,
         "extra_peak_mib": counted.most / 2**20,
         "operations": counted.operations,
         "kernels": sum(e.device_type == torch.autograd.DeviceType.CUDA for e in seen.events()) or None,
@@ -234,9 +241,11 @@ def main():
             bar.update(each)
     plain = float(np.median(totals["none"]))
     result["step_s"], result["methods"] = plain, {}
+    row = counted_base(host.family, host.size)
+    result["estimate"] = estimate(result["alone"], counted_base(host.family, host.size, rows=2))
     for name in draws:
         ratios = np.array(totals[name]) / plain
-        cost = {"gflop": (evals[name] - evals["none"]) * gflop_of_base(host), "extra_peak_mib": None}
+        cost = {"gflop": (evals[name] - evals["none"]) * row["gflop"], "extra_peak_mib": None}
         if name == "rs_corrector":
             ratios = 1 + (np.array(outer.seconds) - np.array(inner.seconds)) / plain
             cost = {key: result["alone"][key] for key in ("gflop", "extra_peak_mib")}
@@ -248,14 +257,39 @@ def main():
     print(json.dumps(result, indent=1))
 
 
-def gflop_of_base(host):
-    """One row through the checkpoint's network, counted without memory."""
-    family = host.family
-    network = checkpoints.build(family).float()
-    with torch.device("meta"):
-        x, context = torch.zeros(1, family.channels, host.size, host.size), torch.zeros(1, 77, family.context)
-        more = {"y": torch.zeros(1, 2816)} if family.latent_format == "SDXL" else {}
-        return gflop(lambda: network(x, torch.zeros(1), context=context, **more))
+def counted_base(family, size, rows=1):
+    """Rows of one step through the checkpoint's network, counted without memory and in fp16."""
+    network = checkpoints.build(family)
+    with checkpoints.on_meta():
+        x, context = torch.zeros(rows, family.channels, size, size), torch.zeros(rows, 77, family.context)
+        more = {"y": torch.zeros(rows, 2816).half()} if family.latent_format == "SDXL" else {}
+
+        def call():
+            return network(x.half(), torch.zeros(rows), context=context.half(), **more)
+
+        with Counter() as counted:
+            call()
+        return {"gflop": gflop(call), "moved_mib": counted.moved / 2**20, "operations": counted.operations}
+
+
+def estimate(ours, base):
+    """{GPU: seconds that a guided step and our correction would take at best}, by the roofline model.
+
+    Nothing of it was measured. A part takes as long as its arithmetic or its traffic, whichever is longer, and no less
+    than its kernels take to start; captured in a CUDA graph, ours would start once.
+    """
+
+    def least(part, peak, bandwidth):
+        return max(part["gflop"] * 1e9 / peak, part["moved_mib"] * 2**20 / bandwidth)
+
+    found = {}
+    for gpu, (single, half, bandwidth) in GPUS.items():
+        step = max(least(base, half, bandwidth), base["operations"] * LAUNCH)
+        each = max(least(ours, single, bandwidth), ours["operations"] * LAUNCH)
+        graph = least(ours, single, bandwidth) + LAUNCH
+        found[gpu] = {"step_s": step, "ours_s": each, "graph_s": graph}
+        found[gpu] |= {"ratio": 1 + each / step, "graph_ratio": 1 + graph / step}
+    return found
 
 
 if __name__ == "__main__":
