@@ -119,7 +119,7 @@ def quality(name):
     best = json.loads((ROOT / "benchmarks" / "rivals" / "settings.json").read_text())[name]
     rows = [
         "| method, strength | still shows it | content kept | others' content kept | request obeyed | "
-        "collateral change | quality ratio | diversity ratio | added cost |",
+        "collateral change | quality ratio | diversity ratio | added evaluations |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for method, cells in r[name].items():
@@ -127,13 +127,12 @@ def quality(name):
         for cell in cells:
             if cell["strength"] not in wanted:
                 continue
-            cost = cell["added_cost"]
             rows.append(
                 f"| `{method}`, {cell['strength']:g} | {rate(cell['stereotype_rate'])} | "
                 f"{percent(cell['content_kept'])} | {percent(cell['others_content_kept'])} | "
                 f"{percent(cell['request_obeyed']['value'])} | {ratio(cell['collateral_change'])} | "
                 f"{ratio(cell['quality_ratio'])} | {ratio(cell['diversity_ratio'])} | "
-                f"{cost['evaluations']:g} evaluations + {percent(cost['share'])} |"
+                f"{cell['added_cost']['evaluations']:g} |"
             )
     return [*rows, "", *better(r[name])]
 
