@@ -192,6 +192,23 @@ def on_meta():
         model_management.get_free_memory = free
 
 
+def evaluation(family, size, rows=1):
+    """A function that passes so many rows through a family's network once, without memory: to be counted.
+
+    size: height and width of the latents.
+    """
+    network, half = build(family), {"device": "meta", "dtype": torch.float16}
+    x, context = torch.zeros(rows, family.channels, size, size, **half), torch.zeros(rows, 77, family.context, **half)
+    more = {"y": torch.zeros(rows, 2816, **half)} if family.latent_format == "SDXL" else {}
+    level = torch.zeros(rows, device="meta")
+
+    def call():
+        with on_meta():
+            return network(x, level, context=context, **more)
+
+    return call
+
+
 def known(module, config):
     """A network's configuration without what this host does not know yet."""
     parameters = getattr(import_module(module), "FluxParams", None)

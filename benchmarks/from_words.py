@@ -138,10 +138,7 @@ def gflop(call):
 
 def sd15_gflop():
     """One evaluation of Stable Diffusion 1.5's UNet at 64x64 latents, counted without memory."""
-    unet = checkpoints.build(checkpoints.FAMILIES["sd15"]).float()
-    with checkpoints.on_meta():
-        x, time_step, context = torch.zeros(1, 4, 64, 64), torch.zeros(1), torch.zeros(1, 77, 768)
-        return gflop(lambda: unet(x, time_step, context=context))
+    return gflop(checkpoints.evaluation(checkpoints.FAMILIES["sd15"], 64))
 
 
 def testbed_gflop(host):

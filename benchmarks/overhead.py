@@ -241,11 +241,11 @@ def main():
             bar.update(each)
     plain = float(np.median(totals["none"]))
     result["step_s"], result["methods"] = plain, {}
-    row = counted_base(host.family, host.size)
-    result["estimate"] = estimate(result["alone"], counted_base(host.family, host.size, rows=2))
+    base = counted_base(host.family, host.size)
+    result["estimate"] = estimate(result["alone"], base)
     for name in draws:
         ratios = np.array(totals[name]) / plain
-        cost = {"gflop": (evals[name] - evals["none"]) * row["gflop"], "extra_peak_mib": None}
+        cost = {"gflop": (evals[name] - evals["none"]) * base["gflop"] / 2, "extra_peak_mib": None}
         if name == "rs_corrector":
             ratios = 1 + (np.array(outer.seconds) - np.array(inner.seconds)) / plain
             cost = {key: result["alone"][key] for key in ("gflop", "extra_peak_mib")}
@@ -257,19 +257,12 @@ def main():
     print(json.dumps(result, indent=1))
 
 
-def counted_base(family, size, rows=1):
-    """Rows of one step through the checkpoint's network, counted without memory and in fp16."""
-    network = checkpoints.build(family)
-    with checkpoints.on_meta():
-        x, context = torch.zeros(rows, family.channels, size, size), torch.zeros(rows, 77, family.context)
-        more = {"y": torch.zeros(rows, 2816).half()} if family.latent_format == "SDXL" else {}
-
-        def call():
-            return network(x.half(), torch.zeros(rows), context=context.half(), **more)
-
-        with Counter() as counted:
-            call()
-        return {"gflop": gflop(call), "moved_mib": counted.moved / 2**20, "operations": counted.operations}
+def counted_base(family, size):
+    """A guided step's two rows through the checkpoint's network, counted without memory and in fp16."""
+    call = checkpoints.evaluation(family, size, rows=2)
+    with Counter() as counted:
+        call()
+    return {"gflop": gflop(call), "moved_mib": counted.moved / 2**20, "operations": counted.operations}
 
 
 def estimate(ours, base):

@@ -169,19 +169,18 @@ def report(host, methods, cases, count, seeds, path):
     for name in cases:
         case, cells = CASES[name], result.setdefault(name, {})
         chosen = {rival: rest(picked[name][rival]["best"]) for rival in methods}
-        made = {rival: {"commit": commit, "setting": chosen[rival]} for rival in methods}
+        made = {rival: {"setting": chosen[rival]} for rival in methods}
         if "rs_corrector" in made:
             made["rs_corrector"]["weights"] = digest(weights.SHIPPED)
         for rival, facts in made.items():
-            kept = [key for key in facts if key != "commit"]
-            cells[rival] = [c for c in cells.get(rival, []) if all(c.get(key) == facts[key] for key in kept)]
+            cells[rival] = [c for c in cells.get(rival, []) if facts.items() <= c.items()]
         wanted = [(m, s) for m in methods for s in strengths(m, picked[name])]
         wanted = [(m, s) for m, s in wanted if all(c["strength"] != s for c in cells[m])]
         wanted.sort(key=lambda pair: pair[1] != picked[name][pair[0]]["best"]["strength"])  # the table's rows first
         bench = Bench(host, case, count, SEEDS[seeds]) if wanted else None
         for rival, strength in tqdm(wanted, desc=name):
             draw = method(rival).prepare(host, case, **chosen[rival])(strength)
-            cell = {"strength": strength, **made[rival], **bench.measure(draw)}
+            cell = {"strength": strength, "commit": commit, **made[rival], **bench.measure(draw)}
             cell["added_cost"] = cells[rival][0]["added_cost"] if cells[rival] else bench.added_cost(draw)
             if rival == "rs_corrector":
                 deaf = method(rival).prepare(host, case, obey=False)(strength)

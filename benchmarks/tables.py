@@ -179,6 +179,8 @@ def robustness():
     least = {side: min(v[side]["obeyed"]["value"] for v in said) for side in ("without", "with")}
     rate_of = [f"{n} a side {c['stereotype_rate']['value']:.1%}" for n, c in r["attribute"]["pairs"].items()]
     return [
+        f"{r['setting']['images']} images a cell, {r['setting']['host']}, reporting seeds:",
+        "",
         *rows,
         "",
         f"Captions that state hair, glasses or background as well: the least obeyed is obeyed in "

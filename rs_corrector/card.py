@@ -8,7 +8,7 @@ def save(corrector, path):
     """Write a corrector file and, beside it, its card; errors as `weights.save`."""
     weights.save(corrector, path)
     with replacing(path.with_suffix(".md")) as temporary:
-        temporary.write_text(card(corrector.config, path.name))
+        temporary.write_text(card(corrector.config, path.name), encoding="utf-8")
 
 
 def card(config, name):

@@ -117,11 +117,15 @@ def by_group(judged, measure):
 
 
 def mean_quality(rows):
-    """Mean with a 95 % interval by the normal approximation; None where a judge tells none."""
-    if rows.quality is None or len(rows) < 2:
-        return None
-    mean, error = float(np.mean(rows.quality)), 1.96 * float(np.std(rows.quality, ddof=1)) / len(rows) ** 0.5
-    return {"value": mean, "low": mean - error, "high": mean + error, "count": len(rows)}
+    """`mean` of the quality; None where a judge tells none, or of a single picture."""
+    return None if rows.quality is None or len(rows) < 2 else mean(rows.quality)
+
+
+def mean(values):
+    """Mean with a 95 % interval by the normal approximation, which is the value itself where there is only one."""
+    value = float(np.mean(values))
+    error = 1.96 * float(np.std(values, ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
+    return {"value": value, "low": value - error, "high": value + error, "count": len(values)}
 
 
 def calibration(judged, bins=5):
@@ -146,13 +150,8 @@ def calibration(judged, bins=5):
 
 
 def score_curve(rows):
-    """[{"sigma", "value", "low", "high"}]: the mean part of a preference's score at every noise level."""
-    curve = []
-    for level, values in rows.scores.items():
-        mean = float(np.mean(values))
-        error = 1.96 * float(np.std(values, ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
-        curve.append({"sigma": level, "value": mean, "low": mean - error, "high": mean + error})
-    return curve
+    """[{"sigma", "value", "low", "high", "count"}]: the mean part of a preference's score at every noise level."""
+    return [{"sigma": level, **mean(values)} for level, values in rows.scores.items()]
 
 
 def diversity(rows):
