@@ -9,6 +9,7 @@ evaluations of the checkpoint, are judged by their totals. Runs on a GPU as it i
 import argparse
 import json
 import platform
+import tempfile
 import time
 import weakref
 from pathlib import Path
@@ -209,6 +210,23 @@ def growth(family):
     return by
 
 
+@torch.inference_mode()
+def start(host):
+    """What is paid once: the pack's import into ComfyUI, a corrector's loading and size, its compilation and gain."""
+    corrector = untrained(host.family, host.size)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "corrector.safetensors")
+        weights.save(corrector, path)
+        found = {"import_s": host.import_s, "load_s": seconds(lambda: weights.load(path))}
+        found["file_mib"] = path.stat().st_size / 2**20
+    call = one_step(corrector, host.size)
+    found["eager_s"] = seconds(call)
+    corrector.network.compile(mode="reduce-overhead")
+    begun = time.perf_counter()
+    call()
+    return found | {"compile_s": time.perf_counter() - begun, "compiled_s": seconds(call)}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", choices=SIZES, default="sd15")
@@ -222,6 +240,7 @@ def main():
         "model": args.model, "latents": host.size, "host": f"ComfyUI {host.version}", "torch": torch.__version__,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU cores",
         "machine": platform.machine(), "alone": alone(host.family, host.size), "growth": growth(host.family),
+        "start": start(host),
     }  # fmt: skip
     totals, evals = {name: [] for name in draws}, {}
     wanted = {name: args.steps if name in ("none", "rs_corrector") else args.rival_steps for name in draws}

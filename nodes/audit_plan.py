@@ -15,13 +15,15 @@ class RSCorrectorAuditPlan(io.ComfyNode):
             display_name="RS Audit Plan",
             category="RS-Corrector/audit",
             description=(
-                "Says what an audit draws and looks for: perceived groups in your words, prompts with {group} in them, "
-                "and attributes in two wordings, shown | not shown. The text here is for the testbed model; edit it "
-                "for your own checkpoint."
+                "Says what an audit draws and looks for: perceived groups in your words, prompts that name the "
+                "group, and attributes, each in two wordings: shown and not shown. The text here is for the testbed "
+                "model; edit it for your own checkpoint."
             ),
             search_aliases=["rs corrector", "audit", "bias", "fairness", "evaluate"],
             inputs=[
-                io.String.Input("plan", default=EXAMPLE, multiline=True, tooltip="Edit the lines `name = words`."),
+                io.String.Input(
+                    "plan", default=EXAMPLE, multiline=True, tooltip="Edit the lines, a name and words in each."
+                ),
                 io.String.Input(
                     "checkpoints",
                     default="model",

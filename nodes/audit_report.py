@@ -35,8 +35,8 @@ class RSCorrectorAuditReport(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Image.Output(display_name="report", tooltip="The report as a picture."),
-                io.String.Output(display_name="verdict", tooltip="What was found, in a sentence."),
+                io.Image.Output(display_name="report", tooltip="Connect to Preview Image or Save Image: the report."),
+                io.String.Output(display_name="verdict", tooltip="Connect to Preview as Text: what was found."),
             ],
         )
 

@@ -28,15 +28,26 @@ class RSCorrectorLoader(io.ComfyNode):
                     options=host.corrector_names(),
                     tooltip="Choose a file from models/rs_correctors. It has to be made for the checkpoint you use.",
                 ),
+                io.Boolean.Input(
+                    "compile",
+                    default=False,
+                    optional=True,
+                    extra_dict={"advanced": True},
+                    tooltip="Turn it on for many pictures on a fast GPU: the first step of every new size takes a "
+                    "minute, all others start far fewer kernels. Needs what torch.compile needs.",
+                ),
             ],
             outputs=[RSCorrector.Output(display_name="corrector", tooltip="Connect to Apply RS Corrector.")],
         )
 
     @classmethod
-    def fingerprint_inputs(cls, corrector_name):
+    def fingerprint_inputs(cls, corrector_name, compile=False):
         status = Path(host.corrector_path(corrector_name)).stat()
-        return f"{corrector_name}:{status.st_mtime_ns}:{status.st_size}"
+        return f"{corrector_name}:{status.st_mtime_ns}:{status.st_size}:{compile}"
 
     @classmethod
-    def execute(cls, corrector_name):
-        return io.NodeOutput(host.manage(weights.load(host.corrector_path(corrector_name))))
+    def execute(cls, corrector_name, compile=False):
+        corrector = weights.load(host.corrector_path(corrector_name))
+        if compile:
+            corrector.network.compile(mode="reduce-overhead")  # with CUDA graphs, where there is CUDA
+        return io.NodeOutput(host.manage(corrector))

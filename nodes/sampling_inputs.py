@@ -27,18 +27,16 @@ def where():
 
 def sampling():
     return [
-        io.Int.Input("count", default=64, min=8, max=100000, tooltip="Draw this many images (per wording)."),
+        io.Int.Input("count", default=64, min=8, max=100000, tooltip="Draw this many images for each wording."),
         io.Int.Input(
             "batch_size", default=8, min=1, max=256, tooltip="Draw this many at once. Lower it if memory runs out."
         ),
         io.Int.Input("width", default=512, min=64, max=8192, step=8, tooltip="Set the image width in pixels."),
         io.Int.Input("height", default=512, min=64, max=8192, step=8, tooltip="Set the image height in pixels."),
-        io.Int.Input("steps", default=20, min=1, max=1000, tooltip="Use the steps you usually sample with."),
-        io.Float.Input(
-            "cfg", default=7.0, min=0.0, max=100.0, step=0.1, tooltip="Use the CFG you usually sample with."
-        ),
-        io.Combo.Input("sampler_name", options=host.samplers(), default="euler", tooltip="Choose a sampler."),
-        io.Combo.Input("scheduler", options=host.schedulers(), default="normal", tooltip="Choose a scheduler."),
+        io.Int.Input("steps", default=20, min=1, max=1000, tooltip="Use your usual steps."),
+        io.Float.Input("cfg", default=7.0, min=0.0, max=100.0, step=0.1, tooltip="Use your usual CFG."),
+        io.Combo.Input("sampler_name", options=host.samplers(), default="euler", tooltip="Use your usual sampler."),
+        io.Combo.Input("scheduler", options=host.schedulers(), default="normal", tooltip="Use your usual scheduler."),
         io.Int.Input(
             "seed",
             default=0,
@@ -64,7 +62,7 @@ def drawing():
         io.Model.Input("model", tooltip="Connect the checkpoint that the corrector is for."),
         io.Conditioning.Input("neutral", tooltip="Describe the group and nothing else."),
         *wordings(),
-        io.Conditioning.Input("negative", tooltip="Use the negative prompt you usually sample with."),
+        io.Conditioning.Input("negative", tooltip="Use your usual negative prompt."),
         *where(),
         *sampling(),
         merge(),

@@ -24,7 +24,7 @@ class RSCorrectorSave(io.ComfyNode):
                 RSCorrector.Input("corrector", tooltip="Connect Train RS Corrector."),
                 io.String.Input("name", default="my_corrector", tooltip="Name the file. One of that name is replaced."),
             ],
-            outputs=[io.String.Output(display_name="path", tooltip="Where it was saved.")],
+            outputs=[io.String.Output(display_name="path", tooltip="Connect to Preview as Text: where it was saved.")],
         )
 
     @classmethod

@@ -28,9 +28,11 @@ class RSCorrectorScore(io.ComfyNode):
             ],
             outputs=[
                 io.Float.Output(
-                    display_name="scores", is_output_list=True, tooltip="A score per image, positive is preferred."
+                    display_name="scores",
+                    is_output_list=True,
+                    tooltip="Connect to Preview as Text: a score for each image, positive is preferred.",
                 ),
-                io.Image.Output(display_name="picture", tooltip="Mean and extremes of the score by noise level."),
+                io.Image.Output(display_name="picture", tooltip="Connect to Preview Image: the score by noise level."),
             ],
         )
 

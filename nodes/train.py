@@ -39,8 +39,10 @@ class RSCorrectorTrain(io.ComfyNode):
             ],
             outputs=[
                 RSCorrector.Output(display_name="corrector", tooltip="Connect to Apply or Save RS Corrector."),
-                io.Image.Output(display_name="loss", tooltip="Training and held-out loss by step."),
-                io.String.Output(display_name="report", tooltip="What was trained, in words and numbers."),
+                io.Image.Output(
+                    display_name="loss", tooltip="Connect to Preview Image: training and held-out loss by step."
+                ),
+                io.String.Output(display_name="report", tooltip="Connect to Preview as Text: what was trained."),
             ],
         )
 
