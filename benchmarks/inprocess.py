@@ -35,6 +35,7 @@ class Host:
         args.cpu = not torch.cuda.is_available()
         args.base_directory = str(base)
         import comfy_extras.nodes_pag  # noqa: F401  a V3 node of the host's: what all of them share is loaded
+
         import nodes
 
         begun = time.perf_counter()

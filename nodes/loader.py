@@ -41,6 +41,13 @@ class RSCorrectorLoader(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, corrector_name):
+        try:
+            return bool(corrector_name is None or host.corrector_path(corrector_name))
+        except FileNotFoundError as error:
+            return f"{error}, or make one with the template make_a_corrector"
+
+    @classmethod
     def fingerprint_inputs(cls, corrector_name, compile=False):
         status = Path(host.corrector_path(corrector_name)).stat()
         return f"{corrector_name}:{status.st_mtime_ns}:{status.st_size}:{compile}"

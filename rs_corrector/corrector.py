@@ -75,12 +75,12 @@ class Corrector(nn.Module):
     """A trained preference. Forward-only in use; the network alone is trained.
 
     Attributes:
-        name: of the file that it came from, for people to read.
+        name, digest: of the file that it came from, its SHA-256 in hexadecimal; empty for none.
     """
 
-    def __init__(self, config, name=""):
+    def __init__(self, config, name="", digest=""):
         super().__init__()
-        self.config, self.name = config, name
+        self.config, self.name, self.digest = config, name, digest
         per_group = 3 if config.kind == "denoiser_pair" else 1
         self.network = Network(config.latent_channels, config.width, config.levels, per_group * len(config.groups))
         if config.context:

@@ -78,7 +78,7 @@ def load(path):
             raise WeightsError(f"expected {key} in fp16 or fp32 in {path}, got {value.dtype}; save it again")
         if not value.isfinite().all():
             raise WeightsError(f"expected finite numbers in {key} of {path}, got NaN or infinity; {_RETRAIN}")
-    corrector = Corrector(config, Path(path).name)
+    corrector = Corrector(config, Path(path).name, hashlib.sha256(Path(path).read_bytes()).hexdigest())
     corrector.load_state_dict(state)
     return corrector.eval().requires_grad_(False)
 

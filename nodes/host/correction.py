@@ -2,12 +2,14 @@
 
 import copy
 import logging
+from pathlib import Path
 
 import comfy.model_management
 import comfy.model_patcher
 import comfy.model_sampling
 import torch
 from comfy.patcher_extension import WrappersMP
+from comfy_execution.progress import get_progress_state
 
 from ...rs_corrector import weights
 from ...rs_corrector.corrector import Correction, expand
@@ -59,6 +61,7 @@ def apply(model, patcher, group, strength, window, obey=True, mask=None):
         patched.set_additional_models(KEY, registered + [patcher])
 
     def begin(guider):
+        note_weights(corrector)
         obeyed = asked(guider, corrector, group) if obey else torch.zeros(1, dtype=torch.bool)
         sampling = guider.model_patcher.get_model_object("model_sampling")
         return _Run(Correction(corrector, group, strength, *sigma_window(sampling, window), mask), obeyed)
@@ -98,6 +101,14 @@ class _Run:
             "RS-Corrector: %s, group %s, strength %g, %s: corrections of %.1f %% of the prediction's size on average%s"
         )
         log.info(said, name, group, c.strength, steps, 100 * size, asking)
+
+
+def note_weights(corrector):
+    """Write which file was used into the running prompt, which the host saves with every picture: `_meta.sha256`."""
+    for node in get_progress_state().dynprompt.get_original_prompt().values():
+        named = node.get("inputs", {}).get("corrector_name")
+        if corrector.digest and isinstance(named, str) and Path(named).name == corrector.name:
+            node.setdefault("_meta", {})["sha256"] = corrector.digest
 
 
 def hook(patched, begin, end=lambda step, levels: None):

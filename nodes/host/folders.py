@@ -82,7 +82,8 @@ def _found(folder, what, name):
     if path is None:
         places = ", ".join(folder_paths.get_folder_paths(folder))
         raise FileNotFoundError(
-            f"expected {what} named {name!r} in one of {places}, got no such file; put it there or choose another"
+            f"expected {what} named {name!r} in one of {places}, got no such file; get it from whoever shared the "
+            "workflow, or choose another"
         )
     return path
 

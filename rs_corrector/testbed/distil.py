@@ -54,7 +54,7 @@ def seeds(args):
     return [((1 + args.seed) << 20) + (1 + CANDIDATES) * index for index in range(args.batches)]
 
 
-def record(bed, folder, first_seeds, batch, seed):
+def record(bed, folder, first_seeds, batch):
     """Corrections that lead neutral images to their counterparts, as a set of pairs: a group a stereotype."""
     base = {"name": "RS testbed model", "fingerprint": weights.fingerprint(bed.networks["unet"].parameters())}
     source = {
@@ -63,13 +63,13 @@ def record(bed, folder, first_seeds, batch, seed):
         "source": "the checkpoint's own images for the neutral wording, and what it would have drawn instead",
     }
     writer = Writer(folder, Pairs(RECORDS, "SD15", base | {"onset": ONSET}, source))
-    generator = torch.Generator().manual_seed(seed)
     for attribute, counterparts in COUNTERPARTS.items():
         group, *words = portraits.wordings(attribute)
         neutral, preferred, rejected = words
         facts = {"neutral": neutral, "preferred": preferred, "rejected": rejected}
         request = mark(*(bed.encode_text([w])[0] for w in words))
         for own in tqdm(first_seeds, desc=f"record {group}"):
+            generator = torch.Generator().manual_seed(own)
             drawn = bed.sample([neutral] * batch, own)
             goal = counterparts(bed, drawn, own, *words)
             runs = []
@@ -89,7 +89,7 @@ def parse_args(argv=None):
     parser.add_argument(
         "--recorded", action="store_true", help="train on the records that are there, from where it was"
     )
-    parser.add_argument("--batches", type=int, default=20, help="of trajectories to record, a stereotype")
+    parser.add_argument("--batches", type=int, default=40, help="of trajectories to record, a stereotype")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--width", type=int, default=48)
@@ -105,7 +105,7 @@ def main(argv=None):
     else:
         for old in args.pairs.glob("*"):
             old.unlink()
-        pairs = record(bed, args.pairs, seeds(args), args.batch, 1 + args.seed)
+        pairs = record(bed, args.pairs, seeds(args), args.batch)
     recorded = time.time() - clock
     corrector, _ = train(pairs, seed=args.seed, steps=args.steps, width=args.width, checkpoint=unfinished, every=EVERY)
     trained = time.time() - clock - recorded

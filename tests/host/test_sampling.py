@@ -122,6 +122,11 @@ def test_a_missing_corrector_is_refused(host):
         host.nodes["RSCorrectorLoader"].execute("nowhere.safetensors")
 
 
+def test_a_compiled_corrector_corrects_as_before(host, sample, apply):
+    compiled = host.run("RSCorrectorLoader", corrector_name="testbed.safetensors", compile=True)[0]
+    torch.testing.assert_close(sample(host.apply(compiled, "green")), sample(apply()), atol=1e-3, rtol=1e-3)
+
+
 def test_the_loader_sees_that_a_file_changed(host):
     import os
 

@@ -1,10 +1,13 @@
 """The pack in a real ComfyUI server, used over HTTP as a pipeline uses it."""
 
 import copy
+import hashlib
 import json
+from io import BytesIO
 
 import pytest
 import torch
+from PIL import Image
 from plans import TESTBED
 
 from rs_corrector import comfyui, demo, weights
@@ -68,12 +71,21 @@ def test_an_audit_from_the_shell_draws_through_a_running_server(server, tmp_path
     assert (tmp_path / "audit" / "audit.html").is_file() and (tmp_path / "audit" / "audit.png").is_file()
 
 
+def test_a_saved_picture_says_how_it_was_made_and_with_which_weights(server):
+    for seed in (1, 2):  # the second time only the samplers run
+        picture = server.run(with_inputs("8", seed=seed) | {"6": with_inputs("6", batch_size=1)["6"]})["12"][0]
+        prompt = json.loads(Image.open(BytesIO(picture)).info["prompt"])
+        assert prompt["3"]["inputs"]["strength"] == 1 and prompt["8"]["inputs"]["seed"] == seed
+        assert prompt["2"]["_meta"]["sha256"] == hashlib.sha256(weights.SHIPPED.read_bytes()).hexdigest()
+
+
 @pytest.mark.parametrize(
     ("node", "inputs", "said"),
     [
         ("3", dict(group="mauve"), "expected one of the corrector's groups (green, gold), got 'mauve'"),
         ("3", dict(start_percent=0.7, end_percent=0.2), "expected start_percent below end_percent"),
-        ("2", dict(corrector_name="nowhere.safetensors"), "nowhere.safetensors"),
+        ("2", dict(corrector_name="nowhere.safetensors"), "expected corrector weights named 'nowhere.safetensors'"),
+        ("2", dict(corrector_name="nowhere.safetensors"), "make one with the template make_a_corrector"),
     ],
 )
 def test_bad_input_is_an_error_that_a_pipeline_can_read(server, node, inputs, said):

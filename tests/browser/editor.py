@@ -1,0 +1,151 @@
+"""ComfyUI's graph editor in a headless Chromium, driven as a person would use it."""
+
+import json
+import shutil
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+#: A browser that runs as root, asks nothing of the network, and remembers nothing.
+QUIET = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+READY = (
+    "() => window.app?.graph && window.app.extensionManager && window.LiteGraph.registered_node_types.RSCorrectorApply"
+)
+#: What a newcomer is shown only once.
+SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Queue.MaxHistoryItems": 8, "Comfy.RightSidePanel.IsOpen": False}
+
+BUILD = """async ({nodes, links}) => {
+    const made = {}, columns = {}
+    app.graph.clear()
+    for (const {type, title, column, inputs, size} of nodes) {
+        const node = LiteGraph.createNode(type)
+        node.title = title
+        app.graph.add(node)
+        for (const widget of node.widgets ?? []) {
+            if (widget.name in inputs) { widget.value = inputs[widget.name]; widget.callback?.(widget.value) }
+            if (widget.name === "control_after_generate") widget.value = "fixed"
+        }
+        const [width, height] = node.computeSize()
+        node.setSize(size ?? [320, Math.max(height, 46)])
+        node.column = column
+        made[title] = node
+    }
+    for (const [from, slot, to, input] of links) {
+        if (!made[from].connect(slot, made[to], made[to].findInputSlot(input)))
+            throw new Error(`no link from ${from} to ${input} of ${to}`)
+    }
+    for (const node of Object.values(made)) {
+        const top = columns[node.column] ?? 0
+        node.pos = [node.column * 380, top]
+        columns[node.column] = top + node.size[1] + 70
+        if (node.column < 0) { node.color = "#432"; node.bgcolor = "#653" }
+        delete node.column
+    }
+}"""
+SAVE = """async () => {
+    const {output} = await app.graphToPrompt()
+    return [app.graph.serialize(), output]
+}"""
+BROKEN = """() => app.graph._nodes.flatMap(node => {
+    const found = node.type in LiteGraph.registered_node_types || node.subgraph ? [] : [`no node ${node.type}`]
+    for (const widget of node.widgets ?? []) {
+        const values = widget.options?.values
+        const list = typeof values === "function" ? values() : values
+        if (widget.type === "combo" && Array.isArray(list) && !list.includes(widget.value))
+            found.push(`${node.title}: ${widget.name} has no ${widget.value}`)
+    }
+    return found
+})"""
+FIT = """() => {
+    const canvas = app.canvas, [left, top, width, height] = bounds(), scale = SCALE ||
+        Math.min(canvas.canvas.clientWidth / (width + 80), (canvas.canvas.clientHeight - 120) / (height + 80), 1)
+    canvas.ds.scale = scale
+    canvas.ds.offset = [40 - left, 100 / scale - top]
+    canvas.setDirty(true, true)
+    function bounds() {
+        const boxes = app.graph._nodes.map(n => [n.pos[0], n.pos[1] - 30, n.pos[0] + n.size[0], n.pos[1] + n.size[1]])
+        const side = i => boxes.map(b => b[i])
+        const [l, t] = [Math.min(...side(0)), Math.min(...side(1))]
+        return [l, t, Math.max(...side(2)) - l, Math.max(...side(3)) - t]
+    }
+}"""
+
+
+class Editor:
+    """The editor of one server, in one page.
+
+    Attributes:
+        page: of playwright.
+        complaints: what the browser's console said in warnings and errors.
+    """
+
+    def __init__(self, page, server):
+        self.page, self.server, self.complaints = page, server, []
+        page.on("console", lambda m: m.type in ("error", "warning") and self.complaints.append(m.text))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.open()
+
+    def open(self):
+        self.page.goto(self.server.url)
+        self.page.wait_for_function(READY, timeout=120_000)
+        self.page.wait_for_timeout(500)
+
+    def build(self, graph):
+        """Make a `workflows.Graph`, columns from left to right."""
+        nodes = [vars(node) | {"links": None} for node in graph.nodes]
+        links = [(link.title, link.slot, node.title, name) for node in graph.nodes for name, link in node.links.items()]
+        self.page.evaluate(BUILD, {"nodes": nodes, "links": links})
+
+    def saved(self):
+        """(the graph as the editor saves it, the same in API format)."""
+        return self.page.evaluate(SAVE)
+
+    def load(self, workflow):
+        self.page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
+        self.page.wait_for_timeout(300)
+
+    def broken(self):
+        """Nodes that the host lacks, and choices that it does not offer."""
+        return self.page.evaluate(BROKEN)
+
+    def run(self, timeout=300):
+        """Queue what is on the canvas and wait for it; the history entry."""
+        before = json.loads(self.server.get("/history"))
+        self.page.evaluate("app.queuePrompt(0)")
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            found = json.loads(self.server.get("/history"))
+            if new := [entry for key, entry in found.items() if key not in before]:
+                self.page.wait_for_timeout(1500)  # pictures arrive on the nodes
+                return new[0]
+            self.page.wait_for_timeout(300)
+        raise TimeoutError(
+            f"expected the workflow to finish within {timeout} s, got no end; {self.server.last_words()}"
+        )
+
+    def screenshot(self, path, scale=None):
+        """The whole graph, or the graph at a scale."""
+        self.page.evaluate(FIT.replace("SCALE", json.dumps(scale)))
+        self.page.wait_for_timeout(700)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=str(path))
+
+
+@contextmanager
+def editor(server, locale="en", size=(1600, 1000)):
+    """An `Editor` of a running `comfyui.Server`."""
+    folder = server.base / "user" / "default"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "comfy.settings.json").write_text(json.dumps(SETTINGS | {"Comfy.Locale": locale}))
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        try:
+            yield Editor(browser.new_page(viewport={"width": size[0], "height": size[1]}), server)
+        finally:
+            browser.close()
