@@ -1,4 +1,4 @@
-"""The example workflows, written down once: `python tests/browser/workflows.py [NAME ...]`.
+"""The example workflows, written down once: `python tests/host/browser/workflows.py [NAME ...]`.
 
 Each is built in ComfyUI's own editor, saved as the editor saves it and in API format, run where that needs no
 checkpoint of the user's, and photographed for its thumbnail.
@@ -51,7 +51,7 @@ class Graph:
     nodes: list = field(default_factory=list)
     needs: dict = field(default_factory=dict)
 
-    def __call__(self, column, type, title, size=None, **inputs):
+    def __call__(self, column, type, title, size=None, /, **inputs):
         links = {name: value for name, value in inputs.items() if isinstance(value, Link)}
         values = {name: value for name, value in inputs.items() if name not in links}
         self.nodes.append(Node(column, type, title, values, links, size))
@@ -328,8 +328,16 @@ GRAPHS = {
 }  # fmt: skip
 
 
+def described(name):
+    """A workflow's graph, its note included."""
+    graph = GRAPHS[name]()
+    graph(-1, "MarkdownNote", "Read me", (350, 560), text=(NOTES / f"{name}.md").read_text())
+    return graph
+
+
 def place(needs, base):
-    """Empty files under the names that a workflow asks for, so that the editor lists them."""
+    """Empty files under the names that a workflow asks for, so that the editor lists them, and the host's example."""
+    Image.new("RGB", (512, 512), "grey").save(base / "input" / "example.png")
     for folder, names in needs.items():
         (base / "models" / folder).mkdir(exist_ok=True)
         for name in names:
@@ -345,8 +353,8 @@ def main():
             place(GRAPHS[name]().needs, server.base)
         with editor(server) as page:
             for name in names:
-                graph = GRAPHS[name]()
-                graph(-1, "MarkdownNote", "Read me", (350, 560), text=(NOTES / f"{name}.md").read_text())
+                graph = described(name)
+                page.open()  # without the pictures of the last one
                 page.build(graph)
                 if broken := page.broken():
                     raise SystemExit(f"expected a workflow that the editor takes, got {broken} in {name}; mend it")
@@ -358,7 +366,8 @@ def main():
                 if not graph.needs and not name.startswith("make"):
                     page.run(timeout=900)
                 picture = comfyui.PACK / "build" / "workflows" / f"{name}.png"
-                page.screenshot(picture)
+                page.page.wait_for_timeout(4000)  # until the editor's own messages are gone
+                page.screenshot(picture, frame="canvas")
                 thumbnail(picture.read_bytes(), FOLDER / f"{name}.jpg")
                 print("wrote", name, flush=True)
         print("\n".join(page.complaints))

@@ -18,14 +18,15 @@ READY = (
     "() => window.app?.graph && window.app.extensionManager && window.LiteGraph.registered_node_types.RSCorrectorApply"
 )
 #: What a newcomer is shown only once.
-SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Queue.MaxHistoryItems": 8, "Comfy.RightSidePanel.IsOpen": False}
+SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Queue.MaxHistoryItems": 8, "Comfy.Minimap.Visible": False}
+SETTINGS |= {"Comfy.Graph.CanvasInfo": False}
 
 BUILD = """async ({nodes, links}) => {
     const made = {}, columns = {}
     app.graph.clear()
     for (const {type, title, column, inputs, size} of nodes) {
         const node = LiteGraph.createNode(type)
-        node.title = title
+        if (!title.startsWith("=")) node.title = title  // else the node's own
         app.graph.add(node)
         for (const widget of node.widgets ?? []) {
             if (widget.name in inputs) { widget.value = inputs[widget.name]; widget.callback?.(widget.value) }
@@ -62,18 +63,19 @@ BROKEN = """() => app.graph._nodes.flatMap(node => {
     }
     return found
 })"""
+#: Puts the whole graph, or its beginning at a given scale, right of the side bar and below the buttons.
 FIT = """() => {
-    const canvas = app.canvas, [left, top, width, height] = bounds(), scale = SCALE ||
-        Math.min(canvas.canvas.clientWidth / (width + 80), (canvas.canvas.clientHeight - 120) / (height + 80), 1)
-    canvas.ds.scale = scale
-    canvas.ds.offset = [40 - left, 100 / scale - top]
-    canvas.setDirty(true, true)
-    function bounds() {
-        const boxes = app.graph._nodes.map(n => [n.pos[0], n.pos[1] - 30, n.pos[0] + n.size[0], n.pos[1] + n.size[1]])
-        const side = i => boxes.map(b => b[i])
-        const [l, t] = [Math.min(...side(0)), Math.min(...side(1))]
-        return [l, t, Math.max(...side(2)) - l, Math.max(...side(3)) - t]
-    }
+    const {canvas, ds} = app.canvas, side = i => app.graph._nodes.map(n => [
+        n.pos[0], n.pos[1] - 30, n.pos[0] + n.size[0], n.pos[1] + n.size[1]
+    ][i])
+    const [left, top, right, bottom] = [
+        Math.min(...side(0)), Math.min(...side(1)), Math.max(...side(2)), Math.max(...side(3))
+    ]
+    const [width, height] = [canvas.clientWidth - 100, canvas.clientHeight - 130]
+    ds.scale = SCALE || Math.min(width / (right - left), height / (bottom - top), 1)
+    ds.offset = [80 / ds.scale - left, 105 / ds.scale - top]
+    app.canvas.setDirty(true, true)
+    return [(right - left) * ds.scale + 50, (bottom - top) * ds.scale + 40]
 }"""
 
 
@@ -129,12 +131,16 @@ class Editor:
             f"expected the workflow to finish within {timeout} s, got no end; {self.server.last_words()}"
         )
 
-    def screenshot(self, path, scale=None):
-        """The whole graph, or the graph at a scale."""
-        self.page.evaluate(FIT.replace("SCALE", json.dumps(scale)))
+    def screenshot(self, path, scale=None, frame="page"):
+        """A PNG file of the whole page, of its canvas, or of the graph alone; of its beginning at a scale."""
+        width, height = self.page.evaluate(FIT.replace("SCALE", json.dumps(scale)))
+        if frame == "canvas":
+            width, height = (self.page.viewport_size[side] for side in ("width", "height"))
+            width, height = width - 60, height - 80
         self.page.wait_for_timeout(700)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=str(path))
+        clip = None if frame == "page" else {"x": 60, "y": 80, "width": width, "height": height}
+        self.page.screenshot(path=str(path), clip=clip)
 
 
 @contextmanager
