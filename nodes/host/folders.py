@@ -32,7 +32,7 @@ def corrector_path(name):
     Raises:
         FileNotFoundError: with the folders that were searched.
     """
-    return _found(FOLDER, "corrector weights", name)
+    return _found(FOLDER, "corrector weights", name, ", make one with the template make_a_corrector")
 
 
 def judge_names(kind):
@@ -77,13 +77,13 @@ def sorted_folder(name):
     return _inside(folder_paths.get_input_directory(), ".", name)
 
 
-def _found(folder, what, name):
+def _found(folder, what, name, instead=""):
     path = folder_paths.get_full_path(folder, name)
     if path is None:
         places = ", ".join(folder_paths.get_folder_paths(folder))
         raise FileNotFoundError(
             f"expected {what} named {name!r} in one of {places}, got no such file; get it from whoever shared the "
-            "workflow, or choose another"
+            f"workflow{instead}, or choose another"
         )
     return path
 
