@@ -5,6 +5,7 @@ Screenshots are kept in `build/browser/`.
 
 import json
 
+import blueprints
 import pytest
 import workflows
 from editor import CHROMIUM, editor
@@ -85,6 +86,17 @@ def test_nodes_are_found_by_what_people_look_for(page):
         page.page.get_by_text(name).first.wait_for(timeout=10_000)
     page.page.screenshot(path=SHOTS / "search.png")
     page.page.keyboard.press("Escape")
+
+
+@pytest.mark.parametrize("name", blueprints.BLUEPRINTS)
+def test_a_blueprint_is_offered_and_becomes_a_node(page, server, name):
+    listed = json.loads(server.get("/global_subgraphs"))
+    assert [entry["info"]["node_pack"] for entry in listed.values() if entry["name"] == name] == [
+        "custom_nodes.rs-corrector"
+    ]
+    page.load(json.loads((blueprints.FOLDER / f"{name}.json").read_text()))
+    assert page.broken() == []
+    page.screenshot(SHOTS / f"blueprint {name}.png", scale=1)
 
 
 def test_the_help_panel_shows_the_page_and_its_picture(page):
