@@ -1,4 +1,4 @@
-"""Write the README's tables from `benchmarks/results/`, or check them: `python benchmarks/tables.py [--check]`."""
+"""Write the tables of README and docs from `benchmarks/results/`, or check: `python benchmarks/tables.py [--check]`."""
 
 import argparse
 import json
@@ -230,38 +230,39 @@ def flow():
 
 
 TABLES = {
-    "main_job": main_job,
-    "testbed": testbed,
-    "quality attribute": partial(quality, "attribute"),
-    "quality distortion": partial(quality, "distortion"),
-    "robustness": robustness,
-    "flow": flow,
-    "families": families,
-    "from_words": from_words,
-    "training": training,
+    "README.md": {"main_job": main_job, "quality attribute": partial(quality, "attribute"), "families": families},
+    "docs/MEASUREMENTS.md": {
+        "testbed": testbed,
+        "quality distortion": partial(quality, "distortion"),
+        "robustness": robustness,
+        "flow": flow,
+        "from_words": from_words,
+        "training": training,
+    },
 }
 
 
-def render(text):
-    """The README with every table between its markers made anew."""
-    for name, table in TABLES.items():
+def render(page, text):
+    """A page with every table between its markers made anew."""
+    for name, table in TABLES[page].items():
         block = f"<!-- {name} -->\n" + "\n".join(table()) + f"\n<!-- /{name} -->"
         text, found = re.subn(f"<!-- {name} -->.*?<!-- /{name} -->", lambda _, b=block: b, text, flags=re.DOTALL)
         if found != 1:
-            raise SystemExit(f"expected one pair of markers for {name} in README.md, got {found}; add them")
+            raise SystemExit(f"expected one pair of markers for {name} in {page}, got {found}; add them")
     return text
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="exit 1 where the README differs from the results")
+    parser.add_argument("--check", action="store_true", help="exit 1 where a page differs from the results")
     check = parser.parse_args().check
-    readme = ROOT / "README.md"
-    text = readme.read_text()
-    made = render(text)
-    if check:
-        sys.exit(0 if made == text else "README.md differs from benchmarks/results; run python benchmarks/tables.py")
-    readme.write_text(made)
+    for page in TABLES:
+        text = (ROOT / page).read_text()
+        made = render(page, text)
+        if not check:
+            (ROOT / page).write_text(made)
+        elif made != text:
+            sys.exit(f"{page} differs from benchmarks/results; run python benchmarks/tables.py")
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ class Corrector(nn.Module):
     """A trained preference. Forward-only in use; the network alone is trained.
 
     Attributes:
-        name, digest: of the file that it came from, its SHA-256 in hexadecimal; empty for none.
+        name, digest: of the file that it came from (`files.digest`); empty for none.
     """
 
     def __init__(self, config, name="", digest=""):

@@ -20,5 +20,5 @@ def replacing(path):
 
 
 def digest(path):
-    """A short name for a file's content."""
+    """A short name for a file's content: the first 16 hexadecimal digits of its SHA-256."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from .corrector import KINDS, Config, Corrector
-from .files import replacing
+from .files import digest, replacing
 
 #: 2: the weight of a noise level falls with its fourth power, and a corrector may tell requests. 3: one `film` for
 #: all blocks, every pixel normalised by itself.
@@ -78,7 +78,7 @@ def load(path):
             raise WeightsError(f"expected {key} in fp16 or fp32 in {path}, got {value.dtype}; save it again")
         if not value.isfinite().all():
             raise WeightsError(f"expected finite numbers in {key} of {path}, got NaN or infinity; {_RETRAIN}")
-    corrector = Corrector(config, Path(path).name, hashlib.sha256(Path(path).read_bytes()).hexdigest())
+    corrector = Corrector(config, Path(path).name, digest(path))
     corrector.load_state_dict(state)
     return corrector.eval().requires_grad_(False)
 

@@ -76,7 +76,7 @@ def test_a_saved_picture_says_how_it_was_made_and_with_which_weights(server):
         picture = server.run(with_inputs("8", seed=seed) | {"6": with_inputs("6", batch_size=1)["6"]})["12"][0]
         prompt = json.loads(Image.open(BytesIO(picture)).info["prompt"])
         assert prompt["3"]["inputs"]["strength"] == 1 and prompt["8"]["inputs"]["seed"] == seed
-        assert prompt["2"]["_meta"]["sha256"] == hashlib.sha256(weights.SHIPPED.read_bytes()).hexdigest()
+        assert prompt["2"]["_meta"]["sha256"] == hashlib.sha256(weights.SHIPPED.read_bytes()).hexdigest()[:16]
 
 
 @pytest.mark.parametrize(
