@@ -1,5 +1,6 @@
 """What can be imported where, and what must not be."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,14 @@ def test_only_one_place_touches_the_hosts_internals():
     for file in [*(PACK / "nodes").glob("*.py"), *(PACK / "rs_corrector").rglob("*.py")]:
         text = file.read_text()
         assert "import comfy." not in text and "from comfy." not in text and "folder_paths" not in text, file
+
+
+def test_nothing_that_is_shipped_runs_code_from_data_or_installs_anything():
+    forbidden = re.compile(r"(?<![\w.])(eval|exec|compile)\(|pickle|torch\.load|os\.system|shell=True|[\"']pip[\"']")
+    for file in [PACK / "__init__.py", *(PACK / "nodes").rglob("*.py"), *(PACK / "rs_corrector").rglob("*.py")]:
+        found = forbidden.search(file.read_text())
+        assert not found, f"{file}: {found[0]}"
+    assert not list((PACK / "web").rglob("*.js"))
 
 
 def test_the_readme_says_what_the_results_say():
