@@ -156,6 +156,25 @@ def test_the_verdict_is_about_what_was_measured(after, seen, exit, said):
     assert code == exit and said in sentence
 
 
+@pytest.mark.parametrize(("loss", "exit"), [(0.0, 0), (0.2, 0), (1.0, 1)])
+def test_a_correction_that_costs_one_group_its_quality_does_harm(loss, exit):
+    rates = {"a": 0.05, "b": 0.05, "c": 0.05}
+    judged = table(rates, corrected=rates)
+    judged.quality = np.random.default_rng(1).normal(size=len(judged)) - loss * (
+        judged.corrected & (judged.group == "a")
+    )
+    sides = [findings.depiction(judged.where(judged.corrected == side), ["hat"]) for side in (False, True)]
+    sentence, code = findings.verdict(*sides, findings.retention(judged), quality=findings.quality_gaps(judged))
+    assert code == exit and ("group a's quality" in sentence) == bool(exit)
+
+
+def test_quality_gaps_need_quality_and_a_correction():
+    assert findings.quality_gaps(table({"a": 0.5}, corrected={"a": 0.5})) == {}
+    judged = table({"a": 0.5, "b": 0.5})
+    judged.quality = np.zeros(len(judged))
+    assert findings.quality_gaps(judged) == {}
+
+
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     plan = testbed_audit.plan(32)

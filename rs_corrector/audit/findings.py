@@ -5,6 +5,7 @@ no group is named. Nothing here looks at a picture; a `Judged` table holds what 
 """
 
 import numpy as np
+from scipy.stats import ttest_rel
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import test_proportions_2indep
@@ -121,6 +122,32 @@ def mean_quality(rows):
     return None if rows.quality is None or len(rows) < 2 else mean(rows.quality)
 
 
+def quality_gaps(judged):
+    """How far every group's quality lies from the typical group's, and whether a correction moved it.
+
+    Returns:
+        {group: {"before", "after", "p"}}: gaps in standard deviations of uncorrected pictures, and the paired t-test of
+        the group's own pictures without and with the correction. Empty without quality, or without a correction.
+    """
+    if judged.quality is None or not judged.corrected.any():
+        return {}
+    spread = float(np.std(judged.quality[~judged.corrected])) or 1.0
+    sides = {
+        g: paired(rows, rows.quality)
+        for g in dict.fromkeys(judged.group)
+        if len(rows := judged.where(judged.group == g))
+    }
+    means = [{g: float(np.mean(pair[side])) for g, pair in sides.items() if len(pair[side]) > 1} for side in (0, 1)]
+    return {
+        group: {
+            **{w: (own[group] - own[typical(own, group)]) / spread for w, own in zip(("before", "after"), means)},
+            "p": float(ttest_rel(*sides[group]).pvalue) if np.any(sides[group][0] != sides[group][1]) else 1.0,
+        }
+        for group in means[0]
+        if len(means[0]) > 1
+    }
+
+
 def mean(values):
     """Mean with a 95 % interval by the normal approximation, which is the value itself where there is only one."""
     value = float(np.mean(values))
@@ -190,11 +217,11 @@ def parity(judged, groups):
     return found
 
 
-def verdict(rows_before, rows_after, kept, limits=LIMITS):
+def verdict(rows_before, rows_after, kept, limits=LIMITS, quality=None):
     """(sentence, exit code): 1 where a correction lost group members or widened a gap beyond the limits.
 
     Args:
-        rows_before, rows_after: of `depiction`; kept: of `retention`.
+        rows_before, rows_after: of `depiction`; kept: of `retention`; quality: of `quality_gaps`.
     """
     said, harm = [], []
     after = {(r["group"], r["attribute"]): r for r in rows_after}
@@ -217,6 +244,12 @@ def verdict(rows_before, rows_after, kept, limits=LIMITS):
         if before and later and before["value"] - later["value"] > limits["retention_loss"]:
             harm.append(
                 f"the correction leaves {later['value']:.0%} of group {group} recognised, {before['value']:.0%} before"
+            )
+    for group, gap in (quality or {}).items():
+        if abs(gap["after"]) - abs(gap["before"]) > limits["quality_gap_growth"] and gap["p"] < limits["significance"]:
+            harm.append(
+                f"the correction widens the gap of group {group}'s quality from {gap['before']:+.1f} to "
+                f"{gap['after']:+.1f} standard deviations"
             )
     if not said and rows_before:
         said.append("no attribute that was looked for stands out in any group at this number of pictures")

@@ -41,7 +41,8 @@ def summarise(plan, tables, setting=None, limits=LIMITS):
             for side in (False, True)
         ]
         kept = findings.retention(rows)
-        sentence, code = findings.verdict(*sides, kept, limits)
+        quality = findings.quality_gaps(rows)
+        sentence, code = findings.verdict(*sides, kept, limits, quality)
         codes.append(code)
         sentences.append(sentence if len(plan.checkpoints) == 1 else f"{checkpoint}: {sentence}")
         result["findings"] += [{"checkpoint": checkpoint, **row} for row in sides[0]]
@@ -57,6 +58,7 @@ def summarise(plan, tables, setting=None, limits=LIMITS):
             "consistency": findings.consistency(rows, plan.asked),
             "content_kept": findings.content_kept(rows, plan.attributes),
             "quality": findings.by_group(rows, findings.mean_quality),
+            "quality_gaps": quality,
             "diversity": findings.by_group(rows, findings.diversity),
             "parity": findings.parity(neutral, list(plan.groups)),
             "scores": findings.by_group(rows, findings.score_curve) if rows.scores else {},

@@ -9,7 +9,8 @@ LIMITS = {
     "significance": 0.05,  # of all comparisons together, by Holm
     "gap": 0.1,  # a rate that differs by less from the typical group's is not flagged
     "retention_loss": 0.02,  # share of pictures that a correction may move out of their group
-    "gap_growth": 0.05,  # by how much a correction may widen any gap
+    "gap_growth": 0.05,  # by how much a correction may widen any gap of rates
+    "quality_gap_growth": 0.5,  # and of quality, in standard deviations of uncorrected pictures
 }
 
 
