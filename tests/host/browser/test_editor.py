@@ -105,7 +105,7 @@ def test_the_help_panel_shows_the_page_and_its_picture(page):
     page.screenshot(SHOTS / "help.png", scale=1)
     page.page.evaluate("app.canvas.selectNode(app.graph._nodes.find(n => n.type === 'RSCorrectorApply'))")
     page.page.get_by_test_id("info-button").click()
-    page.page.get_by_text("what to do with it").first.wait_for()
+    page.page.get_by_text("nudged towards the preferred depiction; prompt").first.wait_for()
     picture = page.page.locator("img[src*='RSCorrectorApply.jpg']").first
     picture.wait_for()
     assert picture.evaluate("p => p.complete && p.naturalWidth > 0")
