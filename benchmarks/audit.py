@@ -2,7 +2,8 @@
 
 A pool of testbed pictures, judged once by the exact readers; then many audits of fewer pictures, drawn from it.
 Counted: audits that miss a planted stereotype, audits that flag anything else, and how often an interval covers the
-pool's own rate. And the time, and the memory beyond sampling, that a report of 1,000 pictures takes.
+pool's own rate. And the time, and the memory beyond sampling, that a report of 1,000 pictures takes; and what a second
+worker saves.
 """
 
 import argparse
@@ -14,9 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from quality import save
 
-from rs_corrector.audit import findings, report, run
+from rs_corrector.audit import findings, report, run, scale
 from rs_corrector.testbed import audit as testbed
 from rs_corrector.testbed import portraits
 
@@ -76,6 +78,32 @@ def timed(images):
     return {"pictures": len(table), "seconds": round(seconds, 1), "added_mib": round((after - before) / 2**10, 1)}
 
 
+def shared(images):
+    """Seconds to draw so many pictures of every prompt and group: by one process and by two Ray workers, all started
+    before; by threads of the one process, since a worker has one."""
+    import ray
+
+    plan, clocks = testbed.plan(images), {}
+    sample = testbed.testbed_sampler(plan)
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        with tempfile.TemporaryDirectory() as folder:
+            begun = time.monotonic()
+            run.draw(run.Folder(folder, plan), sample)
+            clocks[f"one process, {threads} threads"] = time.monotonic() - begun
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    with tempfile.TemporaryDirectory() as folder:
+        scale.draw(
+            folder, replace(plan, neutral={}, sampling=plan.sampling | {"images": 8}), testbed.testbed_sampler, 2
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        begun = time.monotonic()
+        scale.draw(folder, plan, testbed.testbed_sampler, 2)
+        clocks["two workers"] = time.monotonic() - begun
+    ray.shutdown()
+    return {"pictures": sum(unit.size for unit in plan.units())} | {name: round(t, 1) for name, t in clocks.items()}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pool", type=int, default=1000, help="pictures a group")
@@ -84,6 +112,7 @@ def main():
     parser.add_argument("--json", type=Path, required=True)
     args = parser.parse_args()
     result = audits(pool(args.pool), testbed.plan().attributes, args.audits, args.size)
+    result["shared"] = shared(32)
     result["report"] = timed(56)  # 4 groups x 2 prompts and a neutral one, without and with: 1,008 pictures
     save(result, args.json)
     print(json.dumps(result, indent=2))

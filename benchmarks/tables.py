@@ -229,6 +229,25 @@ def flow():
     return [f"{r['images']} images, ComfyUI {r['host']}, reporting seeds, strength 1:", "", *rows]
 
 
+def audits():
+    """What audits find of what was planted."""
+    r = json.loads((RESULTS / "audit.json").read_text())
+    lines = [
+        f"{r['audits']} audits of {r['pictures']} pictures a group, drawn from one pool whose rates are known: a planted "
+        f"stereotype is missed in {r['misses']} of them, something that was not planted is flagged in {r['false_alarms']}, "
+        f"and {percent(r['coverage'])} of the 95 % intervals cover the pool's own rate. A report of "
+        f"{r['report']['pictures']:,} pictures takes {r['report']['seconds']:g} s and "
+        f"{r['report']['added_mib']:g} MiB beyond drawing them."
+    ]
+    if "shared" in r:
+        s = dict(r["shared"])
+        lines += [
+            "",
+            f"To draw {s.pop('pictures'):,} pictures: " + ", ".join(f"{n} {t:g} s" for n, t in s.items()) + ".",
+        ]
+    return lines
+
+
 TABLES = {
     "README.md": {"main_job": main_job, "quality attribute": partial(quality, "attribute"), "families": families},
     "docs/MEASUREMENTS.md": {
@@ -238,6 +257,7 @@ TABLES = {
         "flow": flow,
         "from_words": from_words,
         "training": training,
+        "audit": audits,
     },
 }
 
