@@ -233,9 +233,9 @@ def audits():
     """What audits find of what was planted."""
     r = json.loads((RESULTS / "audit.json").read_text())
     lines = [
-        f"{r['audits']} audits of {r['pictures']} pictures a group, drawn from one pool whose rates are known: a planted "
-        f"stereotype is missed in {r['misses']} of them, something that was not planted is flagged in {r['false_alarms']}, "
-        f"and {percent(r['coverage'])} of the 95 % intervals cover the pool's own rate. A report of "
+        f"{r['audits']} audits of {r['pictures']} pictures a group, drawn from one pool whose rates are known: a "
+        f"planted stereotype is missed in {r['misses']} of them, something that was not planted is flagged in "
+        f"{r['false_alarms']}, and {percent(r['coverage'])} of the 95 % intervals cover the pool's own rate. A report of "
         f"{r['report']['pictures']:,} pictures takes {r['report']['seconds']:g} s and "
         f"{r['report']['added_mib']:g} MiB beyond drawing them."
     ]
