@@ -235,8 +235,8 @@ def audits():
     lines = [
         f"{r['audits']} audits of {r['pictures']} pictures a group, drawn from one pool whose rates are known: a "
         f"planted stereotype is missed in {r['misses']} of them, something that was not planted is flagged in "
-        f"{r['false_alarms']}, and {percent(r['coverage'])} of the 95 % intervals cover the pool's own rate. A report of "
-        f"{r['report']['pictures']:,} pictures takes {r['report']['seconds']:g} s and "
+        f"{r['false_alarms']}, and {percent(r['coverage'])} of the 95 % intervals cover the pool's own rate. "
+        f"A report of {r['report']['pictures']:,} pictures takes {r['report']['seconds']:g} s and "
         f"{r['report']['added_mib']:g} MiB beyond drawing them."
     ]
     if "shared" in r:
