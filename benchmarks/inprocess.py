@@ -34,7 +34,8 @@ class Host:
 
         args.cpu = not torch.cuda.is_available()
         args.base_directory = str(base)
-        import comfy_extras.nodes_pag  # noqa: F401  a V3 node of the host's: what all of them share is loaded
+        import comfy_config.config_parser  # noqa: F401  what every pack has the host load is loaded before the clock
+        import comfy_extras.nodes_pag  # noqa: F401
 
         import nodes
 

@@ -68,6 +68,11 @@ def untrained(family, size, groups=("someone",)):
     return Corrector(config).eval().requires_grad_(False)
 
 
+def untrained_head(family, size):
+    """A gradient corrector's, of the same width."""
+    return heads.Head(family.channels, WIDTH, recipe.levels_for((size, size))).eval().requires_grad_(False)
+
+
 def methods(host):
     """{name: draw}, each as the quality benchmark applies it."""
     import folder_paths
@@ -87,14 +92,14 @@ def methods(host):
         (model,) = host.call("PerturbedAttentionGuidance", model=host.model, scale=3.0)
         return host.sample(model, caption, count, seed, **sampling)
 
-    head = heads.Head(host.family.channels, WIDTH, recipe.levels_for((host.size, host.size))).eval()
+    head = untrained_head(host.family, host.size)
     return clocks, {
         "none": method("none").prepare(host, case)(1.0),
         "rs_corrector": corrected,
         "pag": attention,
         "sega": method("sega").prepare(host, case, whole=True, threshold=0.75, warmup=0.0)(1.0),
         "prompt_teacher": method("prompt_teacher").prepare(host, case, start=0.0, end=1.0)(1.0),
-        "gradient_clean": gradient_clean.corrected(host, head.requires_grad_(False))(0.1),
+        "gradient_clean": gradient_clean.corrected(host, head)(0.1),
     }
 
 
@@ -232,10 +237,13 @@ def main():
     parser.add_argument("--model", choices=SIZES, default="sd15")
     parser.add_argument("--steps", type=int, default=20, help="of the plain run and of ours, in all")
     parser.add_argument("--rival-steps", type=int, default=4, help="of every rival, in all")
+    parser.add_argument("--methods", nargs="+", help="beside none and rs_corrector; all without it", default=None)
     parser.add_argument("--json", type=Path, required=True)
     args = parser.parse_args()
     host = FullSize(args.model)
     (outer, inner), draws = methods(host)
+    if args.methods is not None:
+        draws = {name: draws[name] for name in dict.fromkeys(["none", "rs_corrector", *args.methods])}
     result = {
         "model": args.model, "latents": host.size, "host": f"ComfyUI {host.version}", "torch": torch.__version__,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU cores",
@@ -265,6 +273,8 @@ def main():
     for name in draws:
         ratios = np.array(totals[name]) / plain
         cost = {"gflop": (evals[name] - evals["none"]) * base["gflop"] / 2, "extra_peak_mib": None}
+        if name == "gradient_clean":
+            cost["gflop"] = gradient_gflop(host.family, host.size)
         if name == "rs_corrector":
             ratios = 1 + (np.array(outer.seconds) - np.array(inner.seconds)) / plain
             cost = {key: result["alone"][key] for key in ("gflop", "extra_peak_mib")}
@@ -282,6 +292,12 @@ def counted_base(family, size):
     with Counter() as counted:
         call()
     return {"gflop": gflop(call), "moved_mib": counted.moved / 2**20, "operations": counted.operations}
+
+
+def gradient_gflop(family, size):
+    """A gradient corrector's step: through its head, and back, which takes as much where weights are fixed."""
+    head, x = untrained_head(family, size), torch.randn(1, family.channels, size, size)
+    return 2 * gflop(lambda: head(x, torch.ones(1)))
 
 
 def estimate(ours, base):

@@ -229,6 +229,90 @@ def flow():
     return [f"{r['images']} images, ComfyUI {r['host']}, reporting seeds, strength 1:", "", *rows]
 
 
+SIZES = {"sd15": "Stable Diffusion 1.5 at 512×512", "sdxl": "SDXL at 1024×1024"}
+
+
+def overheads():
+    """The measured costs, one dict a model."""
+    return [json.loads(path.read_text()) for path in sorted(RESULTS.glob("overhead*.json"))]
+
+
+def added(share):
+    return f"{100 * share:+.2f} %" if abs(share) < 0.1 else f"{100 * share:+.0f} %"
+
+
+def overhead():
+    """What every method adds to a step."""
+    lines = []
+    for r in overheads():
+        lines += [
+            f"A checkpoint of the size of {SIZES[r['model']]}, random weights, one picture with guidance, {r['host']}, "
+            f"{r['device']}; a plain step takes {r['step_s']:.1f} s, seen over {r['methods']['none']['steps']} steps:",
+            "",
+            "| method | adds to a step's time | added arithmetic | evaluations of the base model a step |",
+            "|---|---|---|---|",
+        ]
+        for name, m in r["methods"].items():
+            if name == "none":
+                continue
+            between = f" ({100 * (m['low'] - 1):.2f}–{100 * (m['high'] - 1):.2f} %)" if name == "rs_corrector" else ""
+            lines.append(f"| `{name}` | {added(m['ratio'] - 1)}{between} | {m['gflop']:,.1f} GFLOP | {m['evals']:g} |")
+        lines.append("")
+    a, s = overheads()[0]["alone"], overheads()[0]["start"]
+    return [
+        *lines,
+        f"The correction itself is timed inside real steps, others by their totals. At 512×512 it is {a['gflop']:.2f} "
+        f"GFLOP in {a['operations']} operations, holds {a['extra_peak_mib']:.0f} MiB more at its peak, and waits for "
+        f"the device {a['synchronisations']} times. A corrector is {s['file_mib']:.1f} MiB and loads in "
+        f"{1e3 * s['load_s']:.0f} ms; the pack adds {1e3 * s['import_s']:.0f} ms to ComfyUI's start.",
+    ]
+
+
+def growth():
+    """How the cost of a correction grows, and what it would be on GPUs by arithmetic and bytes."""
+    r = overheads()[0]
+    lines = [f"Seconds of one correction on {r['device']}:", ""]
+    for what, by in r["growth"].items():
+        lines += [f"| {what} | " + " | ".join(by) + " |", "|---" * (len(by) + 1) + "|"]
+        lines += ["| seconds | " + " | ".join(f"{v:.3f}" for v in by.values()) + " |", ""]
+    s = r["start"]
+    lines += [
+        f"Compiled (`compile` of Load RS Corrector, {s['compile_s']:.0f} s at the first step): {s['compiled_s']:.3f} s "
+        f"instead of {s['eager_s']:.3f} s at {8 * r['latents']}×{8 * r['latents']}.",
+        "",
+        "**On GPUs: an estimate**, by the roofline model from counted arithmetic and bytes, 5 µs for every kernel to "
+        "start; nothing of it was measured:",
+        "",
+        "| | guided step, at best | correction | share | as one CUDA graph |",
+        "|---|---|---|---|---|",
+    ]
+    for r in overheads():
+        for gpu, e in r["estimate"].items():
+            lines.append(
+                f"| {SIZES[r['model']]}, {gpu} | {1e3 * e['step_s']:.1f} ms | {1e3 * e['ours_s']:.2f} ms | "
+                f"{percent(e['ratio'] - 1)} | {percent(e['graph_ratio'] - 1)} |"
+            )
+    return lines
+
+
+def throughput():
+    """What bounds recording and training."""
+    r = json.loads((RESULTS / "throughput.json").read_text())
+    rec = r["recording"]
+    rows = ["| latents | kind | batch | samples a second | where the time goes |", "|---|---|---|---|---|"]
+    for c in r["training"]:
+        shares = ", ".join(f"{sort} {share:.0%}".replace("%", " %") for sort, share in c["shares"].items())
+        rows.append(f"| 4×{c['size']}×{c['size']} | {c['kind']} | {c['batch']} | {c['samples_s']:.0f} | {shares} |")
+    return [
+        f"{r['cores']} CPU cores. Recording from words on the testbed: {rec['images_s']:.1f} images a second, "
+        f"{rec['evaluations_an_image']:.0f} evaluations of the checkpoint for each, which take "
+        f"{rec['checkpoint_share']:.0%} of the time".replace("%", " %")
+        + ". Training is bound by its arithmetic:",
+        "",
+        *rows,
+    ]
+
+
 def audits():
     """What audits find of what was planted."""
     r = json.loads((RESULTS / "audit.json").read_text())
@@ -249,7 +333,12 @@ def audits():
 
 
 TABLES = {
-    "README.md": {"main_job": main_job, "quality attribute": partial(quality, "attribute"), "families": families},
+    "README.md": {
+        "main_job": main_job,
+        "quality attribute": partial(quality, "attribute"),
+        "families": families,
+        "overhead": overhead,
+    },
     "docs/MEASUREMENTS.md": {
         "testbed": testbed,
         "quality distortion": partial(quality, "distortion"),
@@ -258,6 +347,8 @@ TABLES = {
         "from_words": from_words,
         "training": training,
         "audit": audits,
+        "growth": growth,
+        "throughput": throughput,
     },
 }
 

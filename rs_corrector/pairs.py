@@ -206,7 +206,7 @@ class Writer:
         counts = {len(t) for t in tensors.values()}
         if len(counts) != 1 or 0 in counts:
             raise PairsError(f"expected tensors of one length above 0, got {counts}")
-        for name, tensor in tensors.items():
+        for name, tensor in (tensors if request is None else tensors | {REQUEST: request}).items():
             if not tensor.isfinite().all():
                 raise PairsError(f"expected finite numbers in {name} of {group!r}, got NaN or infinity; leave them out")
         shape = tuple(tensors[TENSORS[kind][0]].shape[1:])
@@ -219,7 +219,7 @@ class Writer:
         stored = {
             k: t.detach().cpu().to(torch.float16 if t.is_floating_point() else t.dtype) for k, t in tensors.items()
         }
-        if request is not None and request.isfinite().all():
+        if request is not None:
             stored[REQUEST] = request.detach().float().cpu()
         with replacing(path) as temporary:
             save_file({k: t.contiguous() for k, t in stored.items()}, temporary)

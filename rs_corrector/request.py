@@ -28,7 +28,7 @@ def mark(neutral, preferred, rejected):
     likeness, where = (own @ known.T).amax(1).min(0)
     if likeness > 0.99:
         return None
-    return torch.stack([centre, own[where] / torch.lerp(likeness, torch.ones(()), BEGINS)])
+    return torch.stack([centre, own[where] / torch.lerp(likeness.clamp_min(0), torch.ones(()), BEGINS)])
 
 
 def asks(tokens, request):

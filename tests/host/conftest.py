@@ -123,20 +123,26 @@ def pytest_sessionfinish(session):
 
 
 @pytest.fixture(scope="session")
-def lora(host, bed):
-    """Name of a LoRA file for the testbed model, small and random."""
-    import folder_paths
-    from safetensors.torch import save_file
-
+def lora_weights(bed):
+    """A LoRA for the testbed model, small and random."""
     generator, state = torch.Generator().manual_seed(0), {}
     for key, value in bed.model.model.state_dict().items():
         if "attn2.to_" in key and key.endswith(".weight"):
             name, (rows, columns) = key.removesuffix(".weight"), value.shape
             state[f"{name}.lora_up.weight"] = 0.1 * torch.randn(rows, 4, generator=generator)
             state[f"{name}.lora_down.weight"] = 0.1 * torch.randn(4, columns, generator=generator)
+    return state
+
+
+@pytest.fixture(scope="session")
+def lora(host, lora_weights):
+    """Its file's name."""
+    import folder_paths
+    from safetensors.torch import save_file
+
     folder = Path(folder_paths.models_dir) / "loras"
     folder.mkdir(exist_ok=True)
-    save_file(state, folder / "tiny.safetensors")
+    save_file(lora_weights, folder / "tiny.safetensors")
     return "tiny.safetensors"
 
 

@@ -3,6 +3,7 @@
 Screenshots are kept in `build/browser/`.
 """
 
+import base64
 import json
 
 import blueprints
@@ -75,6 +76,24 @@ def test_an_example_runs_and_shows_its_pictures(page, name):
     expected = {n["title"] for n in saved(name)["nodes"] if n["type"] in ("SaveImage", "PreviewImage")}
     assert set(shown) == expected
     page.screenshot(SHOTS / f"{name}-run.png", frame="canvas")
+
+
+def test_a_saved_picture_restores_its_graph(page, server):
+    page.open()
+    page.load(saved("before_after"))
+    page.page.evaluate(f"() => {{ {widget('Apply the corrector', 'strength')}.value = 0.75 }}")
+    picture = next(o["images"][0] for o in page.run()["outputs"].values() if o["images"][0]["type"] == "output")
+    png = server.get("/view", **{key: picture[key] for key in ("filename", "subfolder", "type")})
+    page.open()
+    page.page.evaluate("app.graph.clear()")
+    page.page.evaluate(
+        "async text => app.handleFile(new File([Uint8Array.from(atob(text), c => c.charCodeAt(0))], 'dropped.png', "
+        "{type: 'image/png'}))",
+        base64.b64encode(png).decode(),
+    )
+    page.page.wait_for_function(f"() => app.graph._nodes.length > 1 && {widget('Apply the corrector', 'strength')}")
+    assert page.page.evaluate(f"{widget('Apply the corrector', 'strength')}.value") == 0.75
+    assert page.broken() == []
 
 
 def test_nodes_are_found_by_what_people_look_for(page):
