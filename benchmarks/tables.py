@@ -233,8 +233,8 @@ SIZES = {"sd15": "Stable Diffusion 1.5 at 512×512", "sdxl": "SDXL at 1024×1024
 
 
 def overheads():
-    """The measured costs, one dict a model."""
-    return [json.loads(path.read_text()) for path in sorted(RESULTS.glob("overhead*.json"))]
+    """The measured costs: SD 1.5's, then SDXL's."""
+    return [json.loads((RESULTS / name).read_text()) for name in ("overhead.json", "overhead-sdxl.json")]
 
 
 def added(share):
@@ -247,7 +247,7 @@ def overhead():
     for r in overheads():
         lines += [
             f"A checkpoint of the size of {SIZES[r['model']]}, random weights, one picture with guidance, {r['host']}, "
-            f"{r['device']}; a plain step takes {r['step_s']:.1f} s, seen over {r['methods']['none']['steps']} steps:",
+            f"{r['device']}; a plain step takes {r['step_s']:.1f} s, by {r['methods']['none']['steps']:.0f} of them:",
             "",
             "| method | adds to a step's time | added arithmetic | evaluations of the base model a step |",
             "|---|---|---|---|",
