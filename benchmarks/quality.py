@@ -227,7 +227,7 @@ def plot(result, path):
     from matplotlib import pyplot
 
     cases = [name for name in CASES if name in result]
-    figure, axes = pyplot.subplots(1, len(cases), figsize=(6 * len(cases), 5), sharey=True, squeeze=False)
+    figure, axes = pyplot.subplots(1, len(cases), figsize=(6 * len(cases) + 1.5, 5), sharey=True, squeeze=False)
     axes = axes[0]
     for axis, name in zip(axes, cases):
         for rival, cells in result[name].items():
@@ -239,7 +239,7 @@ def plot(result, path):
             )  # fmt: skip
         axis.set(title=name, xlabel="stereotype_rate, % (fewer is better)", ylabel="content_kept (more is better)")
         axis.grid(alpha=0.3)
-    axes[-1].legend(fontsize=8, loc="lower right")
+    axes[-1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0))
     figure.tight_layout()
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=110, format="png")
