@@ -28,13 +28,14 @@ class RSCorrectorLoader(io.ComfyNode):
                     options=host.corrector_names(),
                     tooltip="Choose a file from models/rs_correctors. It has to be made for the checkpoint you use.",
                 ),
-                io.Boolean.Input(
-                    "compile",
-                    default=False,
-                    optional=True,
-                    extra_dict={"advanced": True},
-                    tooltip="Turn it on for many pictures on a fast GPU: the first step of every new size takes a "
-                    "minute, all others start far fewer kernels. Needs what torch.compile needs.",
+                host.advanced(
+                    io.Boolean.Input(
+                        "compile",
+                        default=False,
+                        optional=True,
+                        tooltip="Turn it on for many pictures on a fast GPU: the first step of every new size takes a "
+                        "minute, all others start far fewer kernels. Needs what torch.compile needs.",
+                    )
                 ),
             ],
             outputs=[RSCorrector.Output(display_name="corrector", tooltip="Connect to Apply RS Corrector.")],

@@ -41,6 +41,7 @@ __all__ = [
     "AestheticJudge",
     "CLIPJudge",
     "Progress",
+    "advanced",
     "apply",
     "audit_folder",
     "check_latents",
@@ -80,3 +81,9 @@ def schema(**keywords):
     """An `io.Schema` without the keywords that this host does not know yet."""
     known = {f.name for f in fields(io.Schema)}
     return io.Schema(**{name: value for name, value in keywords.items() if name in known})
+
+
+def advanced(widget):
+    """An input that editors which know how fold away; older hosts take no such keyword."""
+    widget.extra_dict = (widget.extra_dict or {}) | {"advanced": True}
+    return widget
