@@ -13,7 +13,7 @@ from rs_corrector.comfyui import PACK
 FOLDER = PACK / "example_workflows" / "api"
 #: Which outputs of the testbed's loader stand for those of other loaders.
 LOADERS = {"CheckpointLoaderSimple": (0, 1, 2), "UNETLoader": (0,), "DualCLIPLoader": (1,), "VAELoader": (2,)}
-SMALL = {"width": 64, "height": 64, "steps": 6, "count": 8, "batch_size": 4, "low_threshold": 0.1}
+SMALL = {"width": 64, "height": 64, "steps": 6, "count": 8, "batch_size": 4, "low_threshold": 0.1, "name": "made_here"}
 OTHERS = {
     "make_a_corrector": None,
     "sdxl": "my_sdxl_corrector.safetensors",

@@ -112,6 +112,12 @@ class Editor:
         self.page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
         self.page.wait_for_timeout(300)
 
+    def search(self, words):
+        """Open the box in which nodes are searched by name, and type."""
+        self.page.evaluate("app.extensionManager.command.execute('Workspace.SearchBox.Toggle')")
+        self.page.get_by_role("combobox").first.wait_for()
+        self.page.keyboard.type(words)
+
     def broken(self):
         """Nodes that the host lacks, and choices that it does not offer."""
         return self.page.evaluate(BROKEN)
