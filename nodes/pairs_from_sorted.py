@@ -25,7 +25,7 @@ class RSCorrectorPairsFromSorted(io.ComfyNode):
             description=(
                 "Takes images that you sorted into preferred and rejected: as batches, or from a folder with "
                 "'preferred' and 'rejected' inside ComfyUI's input directory. Use generated images only. "
-                "64 a side are a start, 256 are better; the sides need not be aligned."
+                "64 a side were enough on the testbed; the sides need not be aligned."
             ),
             search_aliases=["rs corrector", "preference pairs", "sorted images", "make corrector"],
             inputs=[

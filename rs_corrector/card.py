@@ -1,14 +1,24 @@
 """The model card that lies beside every corrector file: whose preference, on what, how to contest it."""
 
+from copy import copy
+from dataclasses import replace
+
 from . import weights
 from .files import replacing
 
 
-def save(corrector, path):
-    """Write a corrector file and, beside it, its card; errors as `weights.save`."""
-    weights.save(corrector, path)
+def save(corrector, path, **stated):
+    """Write a corrector file and, beside it, its card; errors as `weights.save`.
+
+    Args:
+        stated: `marked_by` and `contest` in its maker's words, for both; an empty text leaves what is known.
+    """
+    said = {key: text.strip() for key, text in stated.items() if text.strip()}
+    saved = copy(corrector)
+    saved.config = replace(corrector.config, training=corrector.config.training | said)
+    weights.save(saved, path)
     with replacing(path.with_suffix(".md")) as temporary:
-        temporary.write_text(card(corrector.config, path.name), encoding="utf-8")
+        temporary.write_text(card(saved.config, path.name), encoding="utf-8")
 
 
 def card(config, name):

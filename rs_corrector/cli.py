@@ -38,7 +38,7 @@ def train(args):
     corrector, history = recipe.train(
         merged, seed=args.seed, steps=args.steps, batch=args.batch, device=args.device, checkpoint=checkpoint, every=250
     )
-    card.save(corrector.cpu(), args.out)
+    card.save(corrector.cpu(), args.out, marked_by=args.marked_by, contest=args.contest)
     checkpoint.unlink(missing_ok=True)
     print(f"wrote {args.out} and its model card; held-out loss {min(v for _, v in history.validation):.4f}")
 
@@ -74,6 +74,8 @@ def parser():
     command.add_argument("--device", default="cpu", help="cpu, cuda, mps (default cpu)")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--resume", action="store_true", help="go on with a run of the same settings that was cut off")
+    command.add_argument("--marked-by", default="", help="whose preference it is, for the file and its model card")
+    command.add_argument("--contest", default="", help="where somebody who is depicted can object, for both")
     command.set_defaults(run=train)
     command = commands.add_parser("inspect", help="print the header of a corrector file")
     command.add_argument("file", type=Path)

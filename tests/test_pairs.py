@@ -192,10 +192,13 @@ def test_the_train_command_writes_a_corrector_and_its_card(tmp_path, capsys):
     w.append("ana", {"preferred": "a", "rejected": "b", "neutral": "c"}, **teacher(32))
     out = tmp_path / "mine.safetensors"
     arguments = ["train", str(tmp_path / "set"), "-o", str(out), "--steps", "4", "--batch", "8"]
+    arguments += ["--marked-by", "Ana", "--contest", "ana@example.org"]
     assert main(arguments) == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.md", "mine.safetensors", "set"]
     assert weights.read_header(out).training["ana"]["preferred"] == "a"
-    assert "perceived groups: ana" in out.with_suffix(".md").read_text()
+    assert weights.read_header(out).training["marked_by"] == "Ana"
+    card = out.with_suffix(".md").read_text()
+    assert all(line in card for line in ("perceived groups: ana", "Marked by: Ana", "To contest it: ana@example.org"))
     first = out.read_bytes()
     assert main(arguments) == 0 and out.read_bytes() == first
     assert main(["train", str(tmp_path / "nowhere"), "-o", str(tmp_path / "x.safetensors")]) == 2

@@ -61,9 +61,11 @@ def test_words_become_pairs_a_corrector_a_file_and_a_corrected_picture(host, bed
     assert len(pairs) == 2 * 16 * SETTINGS["steps"]  # runs that are led and runs that need nothing
     corrector, picture, report = train(host, pairs)
     assert picture.shape == (1, 320, 512, 3) and "kind delta" in report
-    path = host.nodes["RSCorrectorSave"].execute(corrector, "tests/whole_way").args[0]
+    path = host.nodes["RSCorrectorSave"].execute(corrector, "tests/whole_way", marked_by="me, alone").args[0]
     assert path.endswith("rs_correctors/tests/whole_way.safetensors")
     loaded = host.nodes["RSCorrectorLoader"].execute("tests/whole_way.safetensors").args[0]
+    assert loaded.model.config.training["marked_by"] == "me, alone"
+    assert "marked_by" not in corrector.model.config.training  # what was saved is a copy
     model = host.apply(loaded)
     assert sample(model).isfinite().all() and not torch.equal(sample(model), sample(bed.model))
     asked = ", wearing a hat"
