@@ -4,6 +4,8 @@ import base64
 import html
 import json
 
+#: Beside what stands out, for those who see no bold.
+FLAG = " \N{BLACK UP-POINTING TRIANGLE}"
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #111 }
 h1 { font-size: 1.6rem }
@@ -26,7 +28,7 @@ def page(result, png):
         f"<h1>How {_list(result['setting']['checkpoints'])} depicts groups</h1>",
         f'<p class="verdict">{html.escape(result["verdict"])}</p>',
         "<p>Generated pictures only. Groups are perceived groups, named by whoever wrote the plan; a rate says how "
-        "pictures look to the judge, not who anyone is. ▲ and bold: stands out from the typical group.</p>",
+        "pictures look to the judge, not who anyone is. &#9650; and bold: stands out from the typical group.</p>",
         f'<img alt="same-seed pictures and charts of all rates" src="data:image/png;base64,{image}">',
     ]
     for checkpoint, found in result["checkpoints"].items():
@@ -68,7 +70,7 @@ def _rate(found):
 def _depiction(rows, later):
     head = ("attribute, group", "without", "with", "gap to the typical group", "p (Holm)")
     return _table(head, [
-        (r["flagged"], (f"{r['attribute']}, {r['group']}{' ▲' if r['flagged'] else ''}", _rate(r),
+        (r["flagged"], (f"{r['attribute']}, {r['group']}{FLAG if r['flagged'] else ''}", _rate(r),
                         _rate(later.get((r["group"], r["attribute"]))), f"{r['gap']:+.3f}", f"{r['p']:.2g}"))
         for r in sorted(rows, key=lambda r: (not r["flagged"], r["attribute"]))
     ])  # fmt: skip

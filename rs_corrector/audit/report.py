@@ -12,7 +12,7 @@ from PIL import Image
 from .. import __version__
 from ..files import replacing
 from . import findings
-from .page import page
+from .page import FLAG, page
 from .table import LIMITS
 
 BEFORE, AFTER = "#D55E00", "#0072B2"  # Okabe and Ito's palette: told apart by all kinds of sight, and in grey
@@ -99,7 +99,7 @@ def bars(axis, rows_before, rows_after, attribute):
             yerr=np.clip([rates - low, high - rates], 0, None), ecolor="black", capsize=3,
         )  # fmt: skip
     flagged = {r["group"] for r in rows_before if r["attribute"] == attribute and r["flagged"]}
-    axis.set_xticks(range(len(groups)), [f"{g} ▲" if g in flagged else g for g in groups])
+    axis.set_xticks(range(len(groups)), [g + FLAG if g in flagged else g for g in groups])
     axis.set(title=attribute, ylim=(0, 105), ylabel="% of pictures")
     axis.spines[["top", "right"]].set_visible(False)
 
