@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
+from .sampling import euler
+
 CHECKPOINT = Path(__file__).with_name("testbed_model.safetensors")
 FORMAT = "rs-corrector-testbed"
 #: Latents are scaled as in Stable Diffusion 1.5, so ComfyUI's SD15 latent format fits as it is.
@@ -172,22 +174,11 @@ class Testbed:
         negative = self.encode_text([""]).expand_as(positive)
         ladder = schedule(self.table, steps)
         noise = torch.randn(len(captions), 4, size, size, generator=torch.Generator().manual_seed(seed))
-        latents = torch.zeros_like(noise) if latents is None else latents
-        mask = torch.ones(1) if mask is None else mask
-        if below is None:
-            x = noise * (1 + ladder[0] ** 2).sqrt()
-        else:
-            ladder = ladder[ladder <= below]
-            x = latents + ladder[0] * noise
-        for sigma, following in zip(ladder, ladder[1:]):
-            level = sigma.expand(len(x))
-            x = mask * x + (1 - mask) * (latents + sigma * noise)
-            denoised = self.guided(x, level, positive, negative, cfg)
-            if correct is not None:
-                denoised = correct(x, level, denoised)
-            denoised = mask * denoised + (1 - mask) * latents
-            x = x + (x - denoised) / sigma * (following - sigma)
-        return x
+
+        def denoise(x, sigma):
+            return self.guided(x, sigma, positive, negative, cfg)
+
+        return euler(denoise, ladder, noise, correct, latents, mask, below=below)
 
     @torch.inference_mode()
     def encode(self, images):

@@ -119,19 +119,21 @@ def layouts():
     return torch.cartesian_prod(*(torch.arange(n) for n in sizes))
 
 
+def region_masks(x=0, y=0, glasses=0, hat=0):
+    """Soft masks of one clear portrait, moved by (x, y) pixels: (R, SIZE, SIZE), in the order of `REGIONS`."""
+    canvas = torch.zeros(len(REGIONS), SIZE, SIZE)
+    for region, cover in _layers(x, y, glasses, hat):
+        canvas *= 1 - cover
+        canvas[REGIONS.index(region)] += cover
+    return canvas
+
+
 @cache
 def layout_masks():
     """Soft masks of every layout, (L, R, SIZE, SIZE), in the order of `layouts()` and `REGIONS`."""
     masks = torch.empty(len(layouts()), len(REGIONS), SIZE, SIZE)
     for i, (x, y, glasses, hat, distorted) in enumerate(layouts().tolist()):
-        if distorted:
-            masks[i] = _blur(masks[i - 1])
-            continue
-        canvas = torch.zeros(len(REGIONS), SIZE, SIZE)
-        for region, cover in _layers(X_OFFSETS[x], Y_OFFSETS[y], glasses, hat):
-            canvas *= 1 - cover
-            canvas[REGIONS.index(region)] += cover
-        masks[i] = canvas
+        masks[i] = _blur(masks[i - 1]) if distorted else region_masks(X_OFFSETS[x], Y_OFFSETS[y], glasses, hat)
     return masks
 
 

@@ -1,0 +1,5 @@
+"""An exactly known world at any latent grid: closed-form denoiser, exact readers, nothing learnt."""
+
+from .world import PLANTED, RATES, TEXTURES, Reading, World, stretched
+
+__all__ = ["PLANTED", "RATES", "TEXTURES", "Reading", "World", "stretched"]

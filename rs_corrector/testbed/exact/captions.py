@@ -1,0 +1,59 @@
+"""What captions can say of a picture, and how they change what is likely.
+
+A caption states attributes by the words of `PHRASES`; what it says nothing of follows the population. A statement has a
+level in 0..1, so that a mixture of two conditionings means a mixture of what they say.
+"""
+
+import re
+
+import torch
+
+from .. import portraits as P
+from . import drawing
+
+#: The words for every value that a caption can state, (attribute, value, words).
+PHRASES = tuple(
+    (name, value, words)
+    for name, phrases in {
+        "group": tuple(f"{group} shirt" for group in drawing.GROUPS),
+        **P.WORDS,
+        "scale": ("close up", "half as large", "far away"),
+        "place": drawing.PLACES,
+        "company": ("alone", "among balls", "among boxes", "among trees"),
+    }.items()
+    for value, words in enumerate(phrases)
+)
+#: Words of every caption, which state nothing.
+_PLAIN = set(P.neutral("").split()) | {"a", "and", "as"}
+
+
+def keys(words):
+    """The words that make a phrase: a caption that has them all states it."""
+    return [word for word in re.findall(r"[a-z]+", words.lower()) if word not in _PLAIN]
+
+
+def levels(captions):
+    """What captions state: (N) -> (N, V) with 1 for every phrase of `PHRASES` that is in a caption, 0 for the others."""
+    said = [set(re.findall(r"[a-z]+", caption.lower())) for caption in captions]
+    return torch.tensor([[float(said_of.issuperset(keys(words))) for *_, words in PHRASES] for said_of in said])
+
+
+def stated(table, name, level):
+    """Log probabilities of an attribute under captions.
+
+    p(value) = (1 - sum of levels) p0(value) + level(value), normalised where captions say more than one thing.
+
+    Args:
+        table: (G, K) or (K,) probabilities where nothing is said.
+        level: (N, V) as `levels` returns them.
+
+    Returns:
+        (N, G, K) or (N, K).
+    """
+    columns = [i for i, phrase in enumerate(PHRASES) if phrase[0] == name]
+    said = level[:, columns][:, : table.shape[-1]].clamp(0, 1)
+    said = said / said.sum(1, keepdim=True).clamp_min(1)
+    rest = 1 - said.sum(1, keepdim=True)
+    if table.ndim == 2:
+        said, rest = said[:, None], rest[:, None]
+    return (rest * table + said).log()
