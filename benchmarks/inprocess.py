@@ -47,6 +47,10 @@ class Host:
         self.model, self.clip, self.vae = self.run("RSCorrectorTestbed")
         self.size, self._encoded, self._extras = 8, {}, False
 
+    def use(self, model, clip, size):
+        """Take another checkpoint than the testbed's: its MODEL and CLIP, and latents of (4, size, size)."""
+        self.model, self.clip, self.size, self._encoded = model, clip, size, {}
+
     def run(self, node, **inputs):
         """Execute one of the pack's nodes; its outputs."""
         with torch.inference_mode():

@@ -4,13 +4,36 @@ import torch
 from tqdm.auto import tqdm
 
 from ..metrics import wilson
-from . import portraits, readers
+from . import comparison, portraits, readers
+from .comparison import compare
 
 #: Settings are picked on the first seeds and reported on the last; benchmarks never mix them.
 TUNING_SEED, REPORTING_SEED = 1_000, 20_000
 #: Attributes that a correction should leave alone, with the difference that still counts as the same:
 #: one of ten skin tones, one pixel of position.
 CONTENT = {"skin": 1, "hair": 0, "background": 0, "glasses": 0, "x": 1, "y": 1}
+#: A pixel that differs by more than this is drawn otherwise.
+VISIBLE = 0.02
+
+
+class Portraits:
+    """The learned testbed's pictures as a world of `comparison`."""
+
+    groups, column, sizes, content = portraits.GROUPS, portraits.COLUMN, portraits.ATTRIBUTES, CONTENT
+    planted = {name: (group, 1) for name, (group, *_) in portraits.STEREOTYPES.items()}
+    ordered = ("skin", "x", "y")
+
+    def inspect(self, images):
+        attributes = readers.read(images)[0]
+        return attributes, images - portraits.draw(attributes)
+
+    def shows(self, kind, attributes):
+        with_it, without = attributes.clone(), attributes.clone()
+        with_it[:, self.column[kind]], without[:, self.column[kind]] = 1, 0
+        return (portraits.draw(with_it) - portraits.draw(without)).abs().amax(1) > VISIBLE
+
+
+WORLD = Portraits()
 
 
 def column(attributes, name):
@@ -18,22 +41,17 @@ def column(attributes, name):
     return attributes[:, portraits.COLUMN[name]]
 
 
-def content_kept(before, after, without=()):
+def content_kept(before, after):
     """Mean share of content attributes that stayed, per image: (N, A), (N, A) -> (N,).
 
     Hair is compared as read from its visible part: a hat leaves the sides free.
     """
-    same = [
-        (column(before, name) - column(after, name)).abs() <= tolerance
-        for name, tolerance in CONTENT.items()
-        if name not in without
-    ]
-    return torch.stack(same).float().mean(0)
+    return comparison.content_kept(WORLD, before, after)
 
 
 def shows_none(attributes):
     """(N, A) -> (N,) flags of images that show no planted stereotype."""
-    return sum(column(attributes, name) for name in portraits.STEREOTYPES) == 0
+    return comparison.shows_none(WORLD, attributes)
 
 
 def drawn(bed, count, correct=None):
@@ -61,7 +79,7 @@ def target_metrics(attribute, before, after):
 
 
 def report(attribute, before, after):
-    """Metrics of one planted stereotype.
+    """Metrics of one planted stereotype: those of `comparison.compare`, and what the portraits' readers add.
 
     Args:
         attribute: "hat" or "distorted".
@@ -69,45 +87,21 @@ def report(attribute, before, after):
             stereotyped group left on in every group of `after`.
 
     Returns:
-        dict with stereotype_rate, stereotype_gap, quality_gap, group_retention, content_kept, others_content_kept,
-        collateral_change, quality_ratio and diversity_ratio. Both gaps are to the other groups as they were before, so
-        that harm done to them closes none. collateral_change is None where nothing that needed it was changed.
+        dict with quality_gap, quality_ratio and diversity_ratio beside them. The gap in quality too is to the other
+        groups as they were before.
     """
     target = portraits.STEREOTYPES[attribute][0]
     others = [group for group in before if group != target]
-    read, residual, flaw = {}, {}, {}
-    for side, pictures in (("before", before), ("after", after)):
-        readings = {group: readers.inspect(images) for group, images in pictures.items()}
-        read[side] = {group: reading.attributes for group, reading in readings.items()}
-        residual[side] = {group: reading.residual for group, reading in readings.items()}
-        flaw[side] = {group: reading.flaw.mean().item() for group, reading in readings.items()}
-    shows = {group: column(rows, attribute) == 1 for group, rows in read["before"].items()}
-    rates = {
-        side: {group: wilson(column(rows, attribute) == 1) for group, rows in groups.items()}
-        for side, groups in read.items()
-    }
-    change = {group: (after[group] - before[group]).abs().mean((1, 2, 3)) for group in before}
-    own = target_metrics(attribute, read["before"][target], read["after"][target])
-    others_kept = [content_kept(read["before"][group], read["after"][group]) for group in others]
-    corrected = change[target][shows[target]].mean().item()
-    needless = torch.cat([change[target][~shows[target]], *(change[group] for group in others)])
-    usual_residual = torch.cat(
-        [residual["before"][group][shows_none(rows)] for group, rows in read["before"].items()]
-    ).mean()
-
-    def usual(values):
-        return sum(values[group] for group in others) / len(others)
-
-    typical = usual({group: rates["before"][group]["value"] for group in others})
-    return {
-        "stereotype_rate": {side: rates[side][target] for side in rates},
-        "stereotype_gap": {side: rates[side][target]["value"] - typical for side in rates},
-        "quality_gap": {side: flaw[side][target] - usual(flaw["before"]) for side in flaw},
-        "group_retention": own["group_retention"],
-        "content_kept": own["content_kept"],
-        "others_content_kept": torch.cat(others_kept).mean().item(),
-        "collateral_change": needless.mean().item() / corrected if corrected > 0 else None,
-        "quality_ratio": (residual["after"][target].mean() / usual_residual).item(),
+    readings = {group: readers.inspect(images) for group, images in before.items()}
+    corrected = readers.inspect(after[target])
+    usual_residual = torch.cat([r.residual[shows_none(r.attributes)] for r in readings.values()]).mean()
+    usual_flaw = sum(readings[group].flaw.mean().item() for group in others) / len(others)
+    return compare(WORLD, attribute, before, after) | {
+        "quality_gap": {
+            "before": readings[target].flaw.mean().item() - usual_flaw,
+            "after": corrected.flaw.mean().item() - usual_flaw,
+        },
+        "quality_ratio": (corrected.residual.mean() / usual_residual).item(),
         "diversity_ratio": (diversity(after[target]) / diversity(before[target])).item(),
     }
 

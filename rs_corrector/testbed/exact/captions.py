@@ -1,7 +1,9 @@
 """What captions can say of a picture, and how they change what is likely.
 
 A caption states attributes by the words of `PHRASES`; what it says nothing of follows the population. A statement has a
-level in 0..1, so that a mixture of two conditionings means a mixture of what they say.
+level in 0..1, so that a mixture of two conditionings means a mixture of what they say. A group that is named is certain.
+As in the data that checkpoints learn from, captions are not always right about the rest: where the noise is low, a
+picture that plainly shows otherwise is believed.
 """
 
 import re
@@ -23,6 +25,8 @@ PHRASES = tuple(
     }.items()
     for value, words in enumerate(phrases)
 )
+#: Share of captions whose statement, of anything but the group, is meant; the rest might as well be silent.
+MEANT = 1 - 1e-6
 #: Words of every caption, which state nothing.
 _PLAIN = set(P.neutral("").split()) | {"a", "and", "as"}
 
@@ -33,7 +37,7 @@ def keys(words):
 
 
 def levels(captions):
-    """What captions state: (N) -> (N, V) with 1 for every phrase of `PHRASES` that is in a caption, 0 for the others."""
+    """What captions state: (N) -> (N, V), 1 for every phrase of `PHRASES` that is in a caption, 0 for all others."""
     said = [set(re.findall(r"[a-z]+", caption.lower())) for caption in captions]
     return torch.tensor([[float(said_of.issuperset(keys(words))) for *_, words in PHRASES] for said_of in said])
 
@@ -41,7 +45,8 @@ def levels(captions):
 def stated(table, name, level):
     """Log probabilities of an attribute under captions.
 
-    p(value) = (1 - sum of levels) p0(value) + level(value), normalised where captions say more than one thing.
+    p(value) = m level(value) + (1 - m sum of levels) p0(value), m = `MEANT` or 1, where levels that sum to more than one are
+    first divided by their sum.
 
     Args:
         table: (G, K) or (K,) probabilities where nothing is said.
@@ -52,7 +57,7 @@ def stated(table, name, level):
     """
     columns = [i for i, phrase in enumerate(PHRASES) if phrase[0] == name]
     said = level[:, columns][:, : table.shape[-1]].clamp(0, 1)
-    said = said / said.sum(1, keepdim=True).clamp_min(1)
+    said = (1.0 if name == "group" else MEANT) * said / said.sum(1, keepdim=True).clamp_min(1)
     rest = 1 - said.sum(1, keepdim=True)
     if table.ndim == 2:
         said, rest = said[:, None], rest[:, None]

@@ -1,7 +1,7 @@
 """The two textures, as log-partition functions of all pictures that can be drawn.
 
-With x = signal * z + sigma * n a noisy picture, eta = signal x / sigma^2 and lam = signal^2 / sigma^2, Bayes' rule makes
-the pictures z an exponential family whose log-partition function and posterior mean are
+With x = signal * z + sigma * n a noisy picture, eta = signal x / sigma^2 and lam = signal^2 / sigma^2, Bayes' rule
+makes the pictures z an exponential family whose log-partition function and posterior mean are
 
     A(eta, lam) = log E_z exp(eta . z - lam |z|^2 / 2)          D(x, sigma) = E[z | x] = grad_eta A
 
@@ -70,7 +70,7 @@ class White(nn.Module):
             for (name, size), at in zip(self.parts, _starts(self.parts))
         }
         sides = [self._given(distorted, sums, lam, common, least, prior) for distorted in (0, 1)]
-        return 0.5 * common * eta.square().sum((1, 2, 3)) + torch.logsumexp(torch.stack(sides, 1), 1)
+        return 0.5 * common * eta.square().sum((1, 2, 3)) + torch.logsumexp(torch.cat(sides, 1), 1)
 
     def _fit(self, name, palette, distorted, sums, lam, common, least):
         """(B, U, K): how well each mask of a part goes with each colour of a palette."""
@@ -84,7 +84,7 @@ class White(nn.Module):
         return shrink * match + spread + volume
 
     def _given(self, distorted, sums, lam, common, least, prior):
-        """log of the sum over all layouts and colours of clear, or of distorted, pictures: (B,)."""
+        """(B, L * G) log terms of all layouts and groups of clear, or of distorted, pictures; colours are summed."""
         arguments = (distorted, sums, lam, common, least)
         fit = {region: self._fit(region, region, *arguments) for region in drawing.REGIONS}
         by_group = {
@@ -99,7 +99,7 @@ class White(nn.Module):
         background = fit["background"][:, self.rows["background"]]
         if not self.scenes:
             total = total + torch.logsumexp(background[:, :, None] + prior["background"][:, None], 3)
-            return torch.logsumexp(total.flatten(1), 1)
+            return total.flatten(1)
         corners = self._corners(*arguments)
         ways = []
         for company, corner in enumerate(corners):  # (B, 4, K) each
@@ -109,7 +109,7 @@ class White(nn.Module):
                 + torch.logsumexp(behind[:, :, None] + prior["background"][:, None], 3)
             )
         total = total + torch.logsumexp(torch.stack(ways), 0)
-        return torch.logsumexp(total.flatten(1), 1)
+        return total.flatten(1)
 
     def _corners(self, *arguments):
         """For every company, (B, 4, K): how a free corner goes with each background, with an object in half of them."""
@@ -145,7 +145,7 @@ class Spectral(nn.Module):
         match = torch.einsum("bcp,lrp->blrc", filtered.flatten(2), self.all_masks.flatten(2))
         spread = 0.5 * (spectral.abs().square() * (self.spectrum * filters)[:, None]).sum((1, 2, 3))
         sides = [self._given(distorted, match, lam, prior) for distorted in (0, 1)]
-        return spread + torch.logsumexp(torch.stack(sides, 1), 1)
+        return spread + torch.logsumexp(torch.cat(sides, 1), 1)
 
     def _given(self, distorted, match, lam, prior):
         by = {
@@ -159,7 +159,7 @@ class Spectral(nn.Module):
         grown = grown + (by["background"][:, :, None] + prior["background"][:, None])[:, :, :, None, None]
         levels, which = lam.unique(return_inverse=True)
         cost = torch.stack([self._cost(float(level), distorted) for level in levels])  # (levels, L, G, S, H, K)
-        return torch.logsumexp((grown - cost[which]).flatten(1), 1)
+        return (grown - cost[which]).flatten(1)
 
     def _cost(self, lam, distorted):
         """lam mu . F mu / 2 of every layout and colouring, (L, G, S, H, K): one noise level at a time, and kept."""

@@ -115,6 +115,33 @@ class World(nn.Module):
         """{attribute: (group, value)}."""
         return PLANTED
 
+    @property
+    def sizes(self):
+        return self.attributes
+
+    @property
+    def content(self):
+        """What a correction should leave alone, with the difference that still counts as the same."""
+        return {name: int(name == "skin" and self.texture == "white") for name in self.attributes if name != "group"}
+
+    @property
+    def ordered(self):
+        return ("skin", "x", "y")
+
+    def inspect(self, z):
+        """`read`, as `comparison` asks for it."""
+        return self.read(z)
+
+    def shows(self, kind, attributes):
+        """Where pictures with these attributes are drawn otherwise if they show a planted value: (N, n, n) flags."""
+        value = self.planted[kind][1]
+        with_it, without = attributes.clone(), attributes.clone()
+        with_it[:, self.column[kind]] = value
+        without[:, self.column[kind]] = torch.where(
+            attributes[:, self.column[kind]] == value, int(value == 0), attributes[:, self.column[kind]]
+        )
+        return (self.mean(with_it)[0] != self.mean(without)[0]).any(1)
+
     def _population(self):
         """{attribute: probabilities (G, K) by group, or (K,)} where captions say nothing."""
         groups = len(self.groups)
