@@ -4,6 +4,7 @@ A *layout* (position, glasses, hat, and in a scene scale and place) says which r
 say which colour a region has. The shapes and colours are `portraits`', at any grid.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cache
 
@@ -20,13 +21,15 @@ REGIONS = P.REGIONS
 #: RGB of every region, (colours, 3).
 PALETTES = P.PALETTES | {"shirt": torch.cat([P.PALETTES["shirt"], torch.tensor([[0.10, 0.62, 0.62]])])}
 #: Which attribute a region's colour states.
-STATES = {"background": "background", "shirt": "group", "skin": "skin", "hair": "hair"}
+STATES = {"shirt": "group", "skin": "skin", "hair": "hair", "background": "background"}
 #: Standard deviation of every region's white texture, in latents.
 TEXTURE = {"background": 0.15, "shirt": 0.25, "skin": 0.12, "hair": 0.45, "ink": 0.1, "mouth": 0.1, "hat": 0.15}
+TEXTURE["object"] = 0.2
 #: A distorted picture is mixed with a pale grey, and this much of its texture is left.
 WASH, PALE, SMEARED = 0.5, 0.85, 0.4
 
-#: An isometry from RGB to four channels, the corners of a tetrahedron, and how far colours lie apart in latents.
+CHANNELS = 4
+#: An isometry from RGB to them, the corners of a tetrahedron, and how far colours lie apart in latents.
 FRAME = torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, -1.0], [-1.0, 1.0, -1.0], [-1.0, -1.0, 1.0]]) / 2
 CONTRAST = 4.0
 
@@ -36,7 +39,6 @@ PLACES = ("northwest", "north", "northeast", "west", "centre", "east", "southwes
 #: What stands around a portrait in a scene; the first is nothing.
 COMPANY = ("alone", "balls", "boxes", "trees")
 OBJECT_COLOURS = torch.tensor([[0.85, 0.45, 0.15], [0.25, 0.25, 0.55], [0.95, 0.95, 0.95]])
-OBJECT_TEXTURE = 0.2
 
 
 def to_latent(rgb):
@@ -63,12 +65,6 @@ def portrait(size, glasses, hat):
     elif size > P.SIZE:
         masks = F.interpolate(masks, scale_factor=size // P.SIZE, mode="bilinear")
     return masks[0].argmax(0)
-
-
-def resolved(attribute, size):
-    """Whether a portrait of this size shows glasses, or a hat, at all: in two pixels or more."""
-    other = {"glasses": (1, 0), "hat": (0, 1)}[attribute]
-    return int((portrait(size, 0, 0) != portrait(size, *other)).sum()) >= 2
 
 
 def moved(regions, x, y):
@@ -111,20 +107,19 @@ def layouts(grid, scenes):
         size = grid // divisor
         places = range(len(PLACES)) if scale else [PLACES.index("centre")]
         moves = offsets(size)
-        kinds = [(g, h) for g in range(1 + resolved("glasses", size)) for h in range(1 + resolved("hat", size))]
         for place in places:
             top, left = ((grid - size) * i // 2 for i in divmod(place, 3))
             for x, y in moves:
-                for glasses, hat in kinds:
+                for glasses, hat in ((0, 0), (0, 1), (1, 0), (1, 1)):
                     picture = torch.full((grid, grid), background)
                     picture[top : top + size, left : left + size] = moved(portrait(size, glasses, hat), x, y)
                     regions.append(picture)
-                    rows.append((x, y, glasses, hat, scale, place, -torch.tensor(float(len(moves))).log()))
-                    free.append([not _meet(top, left, size, *corner, grid // 4) for corner in corners(grid)])
+                    rows.append((x, y, glasses, hat, scale, place, -math.log(len(moves))))
+                    free.append([not _meet((top, left, size), (*corner, grid // 4)) for corner in corners(grid)])
     columns = list(zip(*rows))
     names = ("x", "y", "glasses", "hat", "scale", "place")
     table = {name: torch.tensor(column) for name, column in zip(names, columns)}
-    return Layouts(table, torch.stack(regions), torch.stack(columns[-1]), torch.tensor(free))
+    return Layouts(table, torch.stack(regions), torch.tensor(columns[-1]), torch.tensor(free))
 
 
 def corners(grid):
@@ -133,8 +128,9 @@ def corners(grid):
     return [(0, 0), (0, far), (far, 0), (far, far)]
 
 
-def _meet(top, left, size, other_top, other_left, other):
-    return top < other_top + other and other_top < top + size and left < other_left + other and other_left < left + size
+def _meet(one, other):
+    """Whether two squares, (top, left, size) each, overlap."""
+    return all(one[i] < other[i] + other[2] and other[i] < one[i] + one[2] for i in (0, 1))
 
 
 def object_masks(grid):

@@ -14,15 +14,11 @@ so A is a log of a sum over layouts and colours: of all of them, nothing is left
 """
 
 import torch
-from torch import nn
 
 from . import drawing
 
-CHANNELS = 4
-COLOURED = [drawing.REGIONS.index(region) for region in drawing.STATES]
 
-
-class White(nn.Module):
+class White:
     """Independent pixels, every region with a deviation of its own: regions are independent given the layout.
 
     Args:
@@ -32,7 +28,6 @@ class White(nn.Module):
     """
 
     def __init__(self, layouts, colours, deviations):
-        super().__init__()
         self.layouts, self.colours, self.deviations = layouts, colours, deviations
         self.masks, self.rows, parts = {}, {}, []
         scenes = bool(layouts.free.any())
@@ -50,9 +45,9 @@ class White(nn.Module):
             parts += [("corner", corner.flatten(1)), ("rest", (corner[:, None] - objects).flatten(0, 1).flatten(1))]
             parts.append(("object", objects.flatten(0, 1).flatten(1)))
         self.scenes, self.parts = scenes, [(name, len(m)) for name, m in parts]
-        self.register_buffer("all_masks", torch.cat([m for _, m in parts]), persistent=False)
+        self.all_masks = torch.cat([m for _, m in parts])
 
-    def forward(self, eta, lam, prior):
+    def __call__(self, eta, lam, prior):
         """A(eta, lam) under a prior, (B,); up to a constant in the hypotheses.
 
         Args:
@@ -80,7 +75,7 @@ class White(nn.Module):
         shrink = 1 / (1 + lam * variance)
         match = torch.einsum("bcu,kc->buk", first, colour) - 0.5 * lam * count[:, None] * colour.square().sum(1)
         spread = 0.5 * (shrink * variance - common[:, None, None]) * second[..., None]
-        volume = 0.5 * CHANNELS * count[:, None] * torch.log((1 + lam * least) * shrink)
+        volume = 0.5 * drawing.CHANNELS * count[:, None] * torch.log((1 + lam * least) * shrink)
         return shrink * match + spread + volume
 
     def _given(self, distorted, sums, lam, common, least, prior):
@@ -121,7 +116,7 @@ class White(nn.Module):
         return [bare, *(torch.logaddexp(bare - torch.tensor(2.0).log(), held[:, :, i]) for i in range(held.shape[2]))]
 
 
-class Spectral(nn.Module):
+class Spectral:
     """One stationary texture with a power spectrum over the whole picture; colourings are enumerated.
 
     Args:
@@ -130,15 +125,14 @@ class Spectral(nn.Module):
     """
 
     def __init__(self, layouts, colours, spectrum):
-        super().__init__()
         self.layouts, self.colours = layouts, colours
         hot = torch.nn.functional.one_hot(layouts.regions, len(drawing.REGIONS)).permute(0, 3, 1, 2).float()
-        self.register_buffer("all_masks", hot, persistent=False)  # (L, R, n, n)
-        self.register_buffer("spectrum", spectrum, persistent=False)
+        self.all_masks = hot  # (L, R, n, n)
+        self.spectrum = spectrum
         self._costs = {}
 
-    def forward(self, eta, lam, prior):
-        """As `White.forward`."""
+    def __call__(self, eta, lam, prior):
+        """As `White.__call__`."""
         filters = 1 / (1 + lam[:, None, None] * self.spectrum)
         spectral = torch.fft.fft2(eta, norm="ortho")
         filtered = torch.fft.ifft2(spectral * filters[:, None], norm="ortho").real
@@ -173,20 +167,16 @@ class Spectral(nn.Module):
             table = self._colourings(distorted)
             pairs = torch.einsum("krc,kqc->krq", table, table)
             cost = 0.5 * gram.flatten(1) @ pairs.flatten(1).T
-            self._costs[key] = cost.unflatten(1, [len(self.colours[r][distorted]) for r in SPREAD])
+            self._costs[key] = cost.unflatten(1, [len(self.colours[r][distorted]) for r in drawing.STATES])
         return self._costs[key]
 
     def _colourings(self, distorted):
         """(colourings, R, 4), in the order of groups, skin, hair, backgrounds."""
-        sizes = [len(self.colours[region][distorted]) for region in SPREAD]
-        picks = dict(zip(SPREAD, torch.cartesian_prod(*(torch.arange(size) for size in sizes)).T))
+        sizes = [len(self.colours[region][distorted]) for region in drawing.STATES]
+        picks = dict(zip(drawing.STATES, torch.cartesian_prod(*(torch.arange(size) for size in sizes)).T))
         count = len(picks["shirt"])
         fixed = torch.zeros(count, dtype=torch.long)
         return torch.stack([self.colours[r][distorted][picks.get(r, fixed)] for r in drawing.REGIONS], 1)
-
-
-#: Regions whose colours are enumerated, in that order.
-SPREAD = ("shirt", "skin", "hair", "background")
 
 
 def layout_prior(layouts, prior):
