@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from inprocess import Host
-from PIL import Image
+from ladder_report import lines, plot, sheet
 from quality import SETTINGS, Evaluations, chunks, rest, save
 from rivals import Case, method
 from tqdm.auto import tqdm
@@ -32,7 +31,11 @@ LIKE = {"distorted": "distortion"}
 #: The whole picture is redrawn where the stereotype is in the picture as a whole.
 WHOLE = ("distorted",)
 SAMPLING = dict(steps=20, cfg=3.0, sampler="euler")
-LEARNT, SHOWN, SHEET_PIXELS = 64, 12, 64
+LEARNT, STEPS = 64, 2500
+#: First of the seeds that are learnt from.
+RECORD_SEED = 1
+#: Pictures of a sheet.
+SHOWN = 12
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,8 @@ LADDER = [
     *(Rung(grid, rates="moderate") for grid in (16, 32)),
     Rung(32, scene=True),
 ]
+#: A small run of everything, to see that it works.
+QUICK = dict(rungs=[Rung(8), Rung(16, "flow")], kinds=["hat", "hair"], count=8, learnt=8, steps=10)
 
 
 def case(kind):
@@ -156,7 +161,7 @@ def make(bench, base, learnt, steps):
         with Evaluations(host) as seen:
             (pairs,) = host.run(
                 "RSCorrectorPairsFromWords", model=host.model, group=asked.group, name=f"{rung.name}-{kind}",
-                negative=host.encode(""), count=learnt, batch_size=min(learnt, 32), seed=1, width=8 * rung.grid,
+                negative=host.encode(""), count=learnt, batch_size=min(learnt, 32), seed=RECORD_SEED, width=8 * rung.grid,
                 height=8 * rung.grid, steps=SAMPLING["steps"], cfg=SAMPLING["cfg"], sampler_name=SAMPLING["sampler"],
                 scheduler=rung.scheduler, merge_with=pairs, **words,
                 redraw="the whole picture" if kind in WHOLE else "where the wordings differ",
@@ -185,7 +190,7 @@ def key(cell):
     return tuple(json.dumps(cell[name]) for name in (*Rung(8).facts(), "kind", "method"))
 
 
-def climb(host, rungs, kinds, methods, count, base, path, again=False, learnt=LEARNT, steps=2500):
+def climb(host, rungs, kinds, methods, count, base, path, again=False, learnt=LEARNT, steps=STEPS):
     """Fill the cells of these rungs in the file at `path`."""
     for rung in tqdm(rungs, desc="rungs"):
         wanted = [rung.facts() | {"kind": kind, "method": name} for kind in kinds for name in methods]
@@ -198,9 +203,9 @@ def climb(host, rungs, kinds, methods, count, base, path, again=False, learnt=LE
             continue
         bench = Bench(host, rung, count)
         if first:
-            wide = Bench(host, Rung(rung.grid, "eps_wide"), count).start()
+            starts = [bench.start(), Bench(host, Rung(rung.grid, "eps_wide"), count).start()]
+            update(path, host, count, start=starts)
             bench = Bench(host, rung, count)
-            update(path, host, count, start=[bench.start(), wide])
         ours = any(cell["method"] == "rs_corrector" for cell in wanted)
         corrector, made = make(bench, base, learnt, steps) if ours else (None, {})
         rows = {}
@@ -246,77 +251,6 @@ def place(cell):
     )
 
 
-def sheet(rows, path):
-    """Rows of latents as one picture, every latent pixel as a square of whole pixels."""
-    tiles = torch.cat([drawing.to_rgb(row) for row in rows])
-    size = max(1, SHEET_PIXELS // tiles.shape[-1])
-    tiles = tiles.repeat_interleave(size, 2).repeat_interleave(size, 3)
-    tiles = tiles.unflatten(0, (len(rows), -1)).permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray((255 * tiles).round().byte().numpy()).save(path, optimize=True)
-
-
-#: What is plotted over the grid: title, value of a cell, and the line that a good method keeps to.
-CURVES = {
-    "stereotype_rate": (lambda c: c["stereotype_rate"]["after"]["value"], None),
-    "kept, the least attribute": (lambda c: min(c["kept"].values()), 0.95),
-    "others_attribute_kept": (lambda c: c["others_attribute_kept"], 0.95),
-    "texture_ratio": (lambda c: c["texture_ratio"], 1.0),
-    "ghost_ratio": (lambda c: c["ghost_ratio"], 1.0),
-    "collateral_change": (lambda c: c["collateral_change"], 0.1),
-}
-
-
-def plot(result, path):
-    """Our corrector over the grids, EPS, a line a kind."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    usual = {n: v for n, v in Rung(8).facts().items() if n != "grid"}
-    cells = [c for c in result["cells"] if c["method"] == "rs_corrector" and usual.items() <= c.items()]
-    figure, axes = pyplot.subplots(2, 3, figsize=(12, 6.5), layout="constrained")
-    for axis, (name, (value, good)) in zip(axes.flat, CURVES.items()):
-        for kind in PLANTED:
-            points = [(c["grid"], value(c)) for c in cells if c["kind"] == kind]
-            points = [(grid, v) for grid, v in points if v is not None]
-            if points:
-                axis.plot(*zip(*sorted(points)), "o-", label=kind)
-        if good is not None:
-            axis.axhline(good, color="grey", linewidth=0.8, linestyle=":")
-        axis.set(title=name, xscale="log", xlabel="grid, latent pixels")
-        axis.set_xticks(grids := sorted({c["grid"] for c in cells}), [str(g) for g in grids])
-        axis.minorticks_off()
-        if name in ("texture_ratio", "ghost_ratio") and np.isfinite(axis.get_ylim()).all():
-            axis.set_yscale("log")
-    axes[0, 0].legend(fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100)
-    pyplot.close(figure)
-
-
-def table(result):
-    """The result as lines of text."""
-    columns = ("before", "rate", "gap", "kept", "dist", "texture", "ghost", "others", "o.attr", "asked", "coll")
-    yield f"{'cell':44}" + "".join(f"{name:>8}" for name in columns)
-    for c in result["cells"]:
-        least = min(c["kept"], key=c["kept"].get)
-        rates, gap = c["stereotype_rate"], c["stereotype_gap"]["after"]
-        numbers = [
-            rates["before"]["value"],
-            rates["after"]["value"],
-            gap,
-            c["kept"][least],
-            max(c["distance"].values()),
-        ]
-        names = ("texture_ratio", "ghost_ratio", "others_content_kept", "others_attribute_kept")
-        numbers += [*(c[n] for n in names), c["request_obeyed"]["value"], c["collateral_change"]]
-        rung = f"{c['grid']} {c['parameterisation']} {c['texture']} {c['rates'][0]}{' scene' * c['scene']}"
-        name = f"{rung} {c['kind']} {c['method']}"
-        yield f"{name:44}" + "".join("       -" if n is None else f"{n:8.3f}" for n in numbers) + f"  {least}"
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, required=True)
@@ -327,7 +261,7 @@ def main():
     parser.add_argument("--images", type=int, default=256, help="pictures a rate")
     parser.add_argument("--base", type=Path, default=PACK / "build" / "ladder", help="where correctors are kept")
     parser.add_argument("--again", action="store_true", help="measure cells anew that FILE has already")
-    parser.add_argument("--quick", action="store_true", help="a small run of everything, to see that it works")
+    parser.add_argument("--quick", action="store_true", help="a small run, to see that it works; name another --base")
     args = parser.parse_args()
     for given, known, what in ((args.grids or (), drawing.GRIDS, "grid"), (args.kinds, PLANTED, "kind")):
         for value in given:
@@ -336,12 +270,10 @@ def main():
     args.base.mkdir(parents=True, exist_ok=True)
     host = Host(args.base)
     rungs = [r for r in LADDER if (not args.grids or r.grid in args.grids) and (not args.rungs or r.name in args.rungs)]
-    small = {}
-    if args.quick:
-        rungs, args.images, small = [Rung(8), Rung(16, "flow")], min(args.images, 16), dict(learnt=8, steps=20)
-    climb(host, rungs, args.kinds, args.methods, args.images, args.base, args.json, args.again, **small)
+    chosen = dict(rungs=rungs, kinds=args.kinds, count=args.images) | (QUICK if args.quick else {})
+    climb(host, methods=args.methods, base=args.base, path=args.json, again=args.again, **chosen)
     result = read(args.json)
-    print("\n".join(table(result)))
+    print("\n".join(lines(result)))
     plot(result, args.json.with_suffix(".png"))
 
 

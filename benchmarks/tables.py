@@ -7,6 +7,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import ladder_report
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 
@@ -332,15 +334,25 @@ def audits():
     return lines
 
 
+def ladder(table, **arguments):
+    """A table of `ladder_report`, of the committed run."""
+    r = json.loads((RESULTS / "ladder.json").read_text())
+    return [f"{r['images']} pictures a rate, ComfyUI {r['host']}, reporting seeds:", "", *table(r, **arguments)]
+
+
 TABLES = {
     "README.md": {
         "main_job": main_job,
+        "ladder": partial(ladder, ladder_report.summary, **ladder_report.USUAL),
         "quality attribute": partial(quality, "attribute"),
         "families": families,
         "overhead": overhead,
     },
     "docs/MEASUREMENTS.md": {
         "testbed": testbed,
+        "ladder starts": partial(ladder, ladder_report.starts),
+        "ladder kinds": partial(ladder, ladder_report.kinds),
+        "ladder methods": partial(ladder, ladder_report.methods, grids=(16, 64)),
         "quality distortion": partial(quality, "distortion"),
         "robustness": robustness,
         "flow": flow,

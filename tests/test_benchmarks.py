@@ -5,11 +5,13 @@ import sys
 
 import torch
 
+from rs_corrector import distillation
 from rs_corrector.comfyui import PACK
 from rs_corrector.testbed import distil, portraits
 
 sys.path.insert(0, str(PACK / "benchmarks"))
 import from_words  # noqa: E402
+import ladder  # noqa: E402
 import quality  # noqa: E402
 import rivals  # noqa: E402
 
@@ -20,6 +22,12 @@ def test_seeds_for_tuning_reporting_and_learning_are_disjoint():
     used["rivals"] = {seed for _, seed in rivals.learning_batches()}
     used["records"] = set(distil.seeds(distil.parse_args([])))
     assert sum(map(len, used.values())) == len(set().union(*used.values()))
+
+
+def test_the_ladder_learns_from_other_seeds_than_it_reports():
+    each = 1 + distillation.CANDIDATES
+    learnt = {ladder.RECORD_SEED + i for i in range(each * ladder.LEARNT)}
+    assert learnt.isdisjoint(seed for first in quality.SEEDS.values() for _, seed in quality.chunks(4096, first))
 
 
 def test_a_cell_has_as_many_images_as_it_says():
