@@ -161,8 +161,8 @@ def make(bench, base, learnt, steps):
         with Evaluations(host) as seen:
             (pairs,) = host.run(
                 "RSCorrectorPairsFromWords", model=host.model, group=asked.group, name=f"{rung.name}-{kind}",
-                negative=host.encode(""), count=learnt, batch_size=min(learnt, 32), seed=RECORD_SEED, width=8 * rung.grid,
-                height=8 * rung.grid, steps=SAMPLING["steps"], cfg=SAMPLING["cfg"], sampler_name=SAMPLING["sampler"],
+                negative=host.encode(""), count=learnt, batch_size=min(learnt, 32), seed=RECORD_SEED,
+                width=8 * rung.grid, height=8 * rung.grid, steps=SAMPLING["steps"], cfg=SAMPLING["cfg"], sampler_name=SAMPLING["sampler"],
                 scheduler=rung.scheduler, merge_with=pairs, **words,
                 redraw="the whole picture" if kind in WHOLE else "where the wordings differ",
             )  # fmt: skip

@@ -37,7 +37,8 @@ def compare(world, kind, before, after, natural=None):
         of pictures, texture_ratio and ghost_ratio (`traces`), others_content_kept, others_attribute_kept (of other
         groups, and of the group's own pictures that needed nothing), others_shown_kept (of those that showed the
         value themselves) and collateral_change. Rates are to the other groups as they were before, so that harm
-        done to them closes no gap. collateral_change, texture_ratio and ghost_ratio are None where there is nothing to compare.
+        done to them closes no gap. collateral_change, texture_ratio and ghost_ratio are None where there is nothing
+        to compare.
     """
     group, value = world.planted[kind]
     first = {g: pictures[: len(after[g])] for g, pictures in before.items()}

@@ -1,9 +1,9 @@
 """What captions can say of a picture, and how they change what is likely.
 
-A caption states attributes by the words of `PHRASES`; what it says nothing of follows the population. A statement has a
-level in 0..1, so that a mixture of two conditionings means a mixture of what they say. A group that is named is certain.
-As in the data that checkpoints learn from, captions are not always right about the rest: where the noise is low, a
-picture that plainly shows otherwise is believed.
+A caption states attributes by the words of `PHRASES`; what it says nothing of follows the population. A statement has
+a level in 0..1, so that a mixture of two conditionings means a mixture of what they say. A group that is named is
+certain. As in the data that checkpoints learn from, captions are not always right about the rest: where the noise is
+low, a picture that plainly shows otherwise is believed.
 """
 
 import re
@@ -45,8 +45,8 @@ def levels(captions):
 def stated(table, name, level):
     """Log probabilities of an attribute under captions.
 
-    p(value) = m level(value) + (1 - m sum of levels) p0(value), m = `MEANT` or 1, where levels that sum to more than one are
-    first divided by their sum.
+    p(value) = m level(value) + (1 - m sum of levels) p0(value), m = `MEANT` or 1, where levels that sum to more than
+    one are first divided by their sum.
 
     Args:
         table: (G, K) or (K,) probabilities where nothing is said.
