@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from rs_corrector.comfyui import PACK
 from rs_corrector.metrics import wilson
 from rs_corrector.testbed import comparison, measure, portraits
-from rs_corrector.testbed.exact import PLANTED, RATES, World, captions, drawing
+from rs_corrector.testbed.exact import PLANTED, RATES, World, captions
 
 METHODS = ("none", "negative_prompt", "prompt_rewrite", "sega", "prompt_teacher", "rs_corrector")
 #: Methods' settings are those of the case of `quality.py` that is most like a kind.
@@ -162,8 +162,8 @@ def make(bench, base, learnt, steps):
             (pairs,) = host.run(
                 "RSCorrectorPairsFromWords", model=host.model, group=asked.group, name=f"{rung.name}-{kind}",
                 negative=host.encode(""), count=learnt, batch_size=min(learnt, 32), seed=RECORD_SEED,
-                width=8 * rung.grid, height=8 * rung.grid, steps=SAMPLING["steps"], cfg=SAMPLING["cfg"], sampler_name=SAMPLING["sampler"],
-                scheduler=rung.scheduler, merge_with=pairs, **words,
+                width=8 * rung.grid, height=8 * rung.grid, steps=SAMPLING["steps"], cfg=SAMPLING["cfg"],
+                sampler_name=SAMPLING["sampler"], scheduler=rung.scheduler, merge_with=pairs, **words,
                 redraw="the whole picture" if kind in WHOLE else "where the wordings differ",
             )  # fmt: skip
         evaluations[kind] = seen.rows
@@ -212,7 +212,9 @@ def climb(host, rungs, kinds, methods, count, base, path, again=False, learnt=LE
         for cell in tqdm(wanted, desc=rung.name):
             kind, name = cell["kind"], cell["method"]
             found, drawn = bench.measure(kind, prepare(bench, name, kind, corrector))
-            cell |= found | {"make_evaluations": made["evaluations"][kind] if name == "rs_corrector" else 0}
+            gaps = found.pop("stereotype_gap")
+            cell |= found | {"stereotype_gap": gaps["after"], "stereotype_gap_before": gaps["before"]}
+            cell["make_evaluations"] = made["evaluations"][kind] if name == "rs_corrector" else 0
             if name == "rs_corrector":
                 cell |= {"record_s": round(made["record_s"]), "train_s": round(made["train_s"])}
                 rows[kind] = bench.before[PLANTED[kind][0]][:SHOWN], drawn[:SHOWN]
@@ -254,7 +256,7 @@ def place(cell):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, required=True)
-    parser.add_argument("--grids", type=int, nargs="+", help=f"of {sorted({r.grid for r in LADDER})}; all of them")
+    parser.add_argument("--grids", type=int, nargs="+", help="all of them")
     parser.add_argument("--kinds", nargs="+", default=list(PLANTED))
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--rungs", nargs="+", choices=[rung.name for rung in LADDER], help="by name; all of them")
@@ -263,10 +265,12 @@ def main():
     parser.add_argument("--again", action="store_true", help="measure cells anew that FILE has already")
     parser.add_argument("--quick", action="store_true", help="a small run, to see that it works; name another --base")
     args = parser.parse_args()
-    for given, known, what in ((args.grids or (), drawing.GRIDS, "grid"), (args.kinds, PLANTED, "kind")):
+    known = {"grid": sorted({rung.grid for rung in LADDER}), "kind": list(PLANTED)}
+    for what, given in (("grid", args.grids or ()), ("kind", args.kinds)):
         for value in given:
-            if value not in known:
-                parser.error(f"expected a {what} out of {', '.join(map(str, known))}, got {value}; take one of those")
+            if value not in known[what]:
+                listed = ", ".join(map(str, known[what]))
+                parser.error(f"expected a {what} out of {listed}, got {value}; take one of those")
     args.base.mkdir(parents=True, exist_ok=True)
     host = Host(args.base)
     rungs = [r for r in LADDER if (not args.grids or r.grid in args.grids) and (not args.rungs or r.name in args.rungs)]

@@ -13,9 +13,8 @@ import torch.nn.functional as F
 
 from .. import portraits as P
 
-GRIDS = (8, 16, 32, 64, 128)
-#: Smallest portrait that is drawn in a scene, in latent pixels.
-SMALLEST = 8
+#: Smallest and largest latents that can be drawn, and the smallest that hold a scene.
+SMALLEST, LARGEST, SMALLEST_SCENE = 8, 128, 32
 GROUPS = (*P.GROUPS, "teal")
 REGIONS = P.REGIONS
 #: RGB of every region, (colours, 3).
@@ -60,11 +59,9 @@ def washed(rgb, distorted):
 def portrait(size, glasses, hat):
     """(size, size) region of every pixel of one portrait in the middle."""
     masks = P.region_masks(glasses=glasses, hat=hat)[None]
-    if size < P.SIZE:
-        masks = F.avg_pool2d(masks, P.SIZE // size)
-    elif size > P.SIZE:
-        masks = F.interpolate(masks, scale_factor=size // P.SIZE, mode="bilinear")
-    return masks[0].argmax(0)
+    if size <= P.SIZE:
+        return F.adaptive_avg_pool2d(masks, size)[0].argmax(0)
+    return F.interpolate(masks, size=(size, size), mode="bilinear")[0].argmax(0)
 
 
 def moved(regions, x, y):
@@ -78,7 +75,7 @@ def moved(regions, x, y):
 def offsets(size):
     """(x, y) moves of a portrait in latent pixels: up to a sixteenth of it sideways, a thirty-second up and down."""
     step = max(1, size // P.SIZE)
-    across, along = (range(-(size // d), size // d + 1, step) for d in (16, 32))
+    across, along = (range(-(size // d // step) * step, size // d + 1, step) for d in (16, 32))
     return [(x, y) for x in across for y in along]
 
 

@@ -46,15 +46,7 @@ class Pictures:
     groups, planted, ordered = drawing.GROUPS, PLANTED, ("skin", "x", "y")
 
     def __init__(self, grid, texture="white", rates="strong", scenes=False):
-        _need(grid, drawing.GRIDS, "grid")
-        _need(texture, TEXTURES, "texture")
-        _need(rates, tuple(RATES), "rate")
-        smallest = drawing.SMALLEST * drawing.SCALES[-1]
-        if scenes and (grid < smallest or texture != "white"):
-            raise ValueError(
-                f"expected a grid of {smallest} or more and a white texture for scenes, got {grid} and {texture}; "
-                "take those, or portraits that fill the picture"
-            )
+        check(grid, texture, rates, scenes)
         self.grid, self.texture, self.scenes = grid, texture, scenes
         self.layouts = drawing.layouts(grid, scenes)
         palettes = drawing.PALETTES | {"object": drawing.OBJECT_COLOURS}
@@ -180,6 +172,21 @@ def pink_spectrum(grid):
     return PINK**2 * power / power.mean()
 
 
-def _need(value, known, what):
-    if value not in known:
-        raise ValueError(f"expected a {what} out of {', '.join(map(str, known))}, got {value!r}; take one of those")
+def check(grid=drawing.SMALLEST, texture=TEXTURES[0], rates="strong", scenes=False):
+    """Refuse what cannot be drawn.
+
+    Raises:
+        ValueError: says what can.
+    """
+    for value, known, what in ((texture, TEXTURES, "texture"), (rates, tuple(RATES), "rate")):
+        if value not in known:
+            raise ValueError(f"expected a {what} out of {', '.join(known)}, got {value!r}; take one of those")
+    if not drawing.SMALLEST <= grid <= drawing.LARGEST:
+        raise ValueError(
+            f"expected a grid from {drawing.SMALLEST} to {drawing.LARGEST} latent pixels, got {grid}; take one of those"
+        )
+    if scenes and (grid < drawing.SMALLEST_SCENE or grid % drawing.SCALES[-1] or texture != "white"):
+        raise ValueError(
+            f"expected a white texture and a grid of {drawing.SMALLEST_SCENE} or more, a multiple of "
+            f"{drawing.SCALES[-1]}, for scenes, got {texture} and {grid}; take those, or no scenes"
+        )
