@@ -27,6 +27,7 @@ class Host:
         if base is None:
             _TEMPORARY.append(tempfile.TemporaryDirectory(prefix="rs-corrector-"))
             base = _TEMPORARY[-1].name
+        self.base = Path(base)
         for folder in ("custom_nodes", "models", "input", "output", "temp", "user"):
             (Path(base) / folder).mkdir(exist_ok=True)
         sys.path.insert(0, str(checkout))

@@ -27,8 +27,9 @@ def sheet(rows, path):
     """Rows of latents as one picture, every latent pixel as a square of whole pixels.
 
     Args:
-        rows: lists of as many (4, n, n) latents.
+        rows: an iterable of (columns, 4, n, n) latents.
     """
+    rows = list(rows)
     tiles = torch.cat([drawing.to_rgb(row) for row in rows])
     size = max(1, SHEET_PIXELS // tiles.shape[-1])
     tiles = tiles.repeat_interleave(size, 2).repeat_interleave(size, 3)
@@ -116,7 +117,7 @@ def worst(cells, pick, value):
     values = [(v, cell["kind"]) for cell in cells if (v := value(cell)) is not None]
     if not values:
         return "–"
-    found, kind = max(values, key=lambda pair: abs(math.log(pair[0]))) if pick is None else pick(values)
+    found, kind = max(values, key=lambda pair: abs(math.log(max(pair[0], 1e-6)))) if pick is None else pick(values)
     return f"{show(found)} ({kind})"
 
 

@@ -11,7 +11,7 @@ from rs_corrector.testbed import distil, portraits
 
 sys.path.insert(0, str(PACK / "benchmarks"))
 import from_words  # noqa: E402
-import ladder  # noqa: E402
+import ladder_bench  # noqa: E402
 import quality  # noqa: E402
 import rivals  # noqa: E402
 
@@ -26,7 +26,7 @@ def test_seeds_for_tuning_reporting_and_learning_are_disjoint():
 
 def test_the_ladder_learns_from_other_seeds_than_it_reports():
     each = 1 + distillation.CANDIDATES
-    learnt = {ladder.RECORD_SEED + i for i in range(each * ladder.LEARNT)}
+    learnt = {ladder_bench.RECORD_SEED + i for i in range(each * ladder_bench.LEARNT)}
     assert learnt.isdisjoint(seed for first in quality.SEEDS.values() for _, seed in quality.chunks(4096, first))
 
 

@@ -4,11 +4,11 @@ A world gives
 
     groups      names, in the order of the values of the attribute "group"
     column      {attribute: its column}
-    sizes       {attribute: number of values}
+    sizes       {attribute: number of values}, in the order of the columns
     planted     {attribute: (group, value)} the stereotypes
     content     {attribute: difference that still counts as the same}
     ordered     attributes whose values have an order
-    inspect     function (pictures) -> (N, A) attributes and (N, C, H, W) signed residual to the nearest drawable one
+    read        function (pictures) -> (N, A) attributes and (N, C, H, W) signed residual to the nearest drawable one
     shows       function (attribute, (N, A)) -> (N, H, W) flags: where a picture with those attributes is drawn
                 otherwise if it shows the planted value than if it does not
 
@@ -32,19 +32,29 @@ def compare(world, kind, before, after, natural=None):
             that show nothing planted.
 
     Returns:
-        dict: {stereotype_rate, stereotype_gap} before and after, group_retention, content_kept, what `drift` finds by
-        attribute, distribution_distance of the corrected group to the others and what chance gives at this number
-        of pictures, texture_ratio and ghost_ratio (`traces`), others_content_kept, others_attribute_kept (of other
-        groups, and of the group's own pictures that needed nothing), others_shown_kept (of those that showed the
-        value themselves) and collateral_change. Rates are to the other groups as they were before, so that harm
-        done to them closes no gap. collateral_change, texture_ratio and ghost_ratio are None where there is nothing
-        to compare.
+        {"stereotype_rate", "stereotype_gap"}: {"before", "after"}; rates are Wilson intervals. The gap is to the other
+        groups as they were before, so that harm done to them closes none.
+        {"group_retention", "content_kept"}: mean shares of the group's pictures.
+        {"kept", "distance", "distance_by_chance", "shift"}: by attribute, see `drift`.
+        {"distribution_distance", "chance_distance"}: total variation between the attribute's values in the corrected
+        group and in the others, and what chance gives at this number of pictures.
+        {"texture_ratio", "ghost_ratio"}: see `traces`, of pictures that showed the stereotype and do no more.
+        {"others_content_kept", "others_attribute_kept", "others_shown_kept"}: mean shares of other groups' pictures;
+        the second also of the group's own that needed nothing, the last a Wilson interval over those only that showed
+        the value themselves.
+        "collateral_change": see `collateral`.
+        Values are None where there is nothing to compare.
+
+    Raises:
+        ValueError: a kind that is not planted.
     """
+    if kind not in world.planted:
+        raise ValueError(f"expected a kind out of {', '.join(world.planted)}, got {kind!r}; take one that is planted")
     group, value = world.planted[kind]
     first = {g: pictures[: len(after[g])] for g, pictures in before.items()}
-    read = {g: world.inspect(pictures) for g, pictures in before.items()}
+    read = {g: world.read(pictures) for g, pictures in before.items()}
     old = {g: rows[: len(after[g])] for g, (rows, _) in read.items()}
-    new = {g: world.inspect(pictures) for g, pictures in after.items()}
+    new = {g: world.read(pictures) for g, pictures in after.items()}
     others = [g for g in before if g != group]
     column = world.column[kind]
     shown = old[group][:, column] == value
@@ -59,10 +69,11 @@ def compare(world, kind, before, after, natural=None):
         clean = {g: shows_none(world, rows) for g, (rows, _) in read.items()}
         rows, residual = (torch.cat([read[g][i][clean[g]] for g in before]) for i in (0, 1))
     else:
-        rows, residual = world.inspect(natural)
+        rows, residual = world.read(natural)
         kept = rows[:, column] != value
         rows, residual = rows[kept], residual[kept]
-    texture, ghost = traces(new[group][1][shown], world.shows(kind, was[shown]), residual, world.shows(kind, rows))
+    mended = shown & (now[:, column] != value)
+    texture, ghost = traces(new[group][1][mended], world.shows(kind, was[mended]), residual, world.shows(kind, rows))
     index = world.groups.index(group)
     others_kept = [content_kept(world, old[g], new[g][0], (kind,)) for g in others]
     return {
@@ -88,7 +99,11 @@ def rate_or_none(flags):
 
 
 def drift(world, kind, before, after):
-    """What became of every content attribute of one group: kept, distance, distance_by_chance, shift."""
+    """What became of every content attribute of one group, (N, A), (N, A): {measure: {attribute: value}}.
+
+    kept: share unchanged, within the attribute's tolerance. distance: total variation of its values before and after,
+    distance_by_chance: what chance gives two samples as large. shift: mean step, where values have an order.
+    """
     found = {"kept": {}, "distance": {}, "distance_by_chance": {}, "shift": {}}
     for name, tolerance in world.content.items():
         if name == kind:
@@ -130,7 +145,8 @@ def traces(residual, area, natural, natural_area):
     """(texture_ratio, ghost_ratio): what a correction leaves inside the part that it redrew.
 
     High-pass energy of the residual to the nearest drawable picture over that of natural pictures in the same part,
-    below 1 a blur; the same with the low-pass energy, its squared smooth offset, far above 1 a ghost or a tint.
+    below 1 a blur; the same with the low-pass energy, its squared smooth offset, far above 1 a ghost or a tint. Natural
+    pictures come from the same sampler: few steps smoothen what they draw, and that is no fault of a correction.
 
     Args:
         residual, natural: (N, C, H, W) signed. area, natural_area: (N, H, W) flags.

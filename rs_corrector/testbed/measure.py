@@ -23,7 +23,7 @@ class Portraits:
     planted = {name: (group, 1) for name, (group, *_) in portraits.STEREOTYPES.items()}
     ordered = ("skin", "x", "y")
 
-    def inspect(self, images):
+    def read(self, images):
         attributes = readers.read(images)[0]
         return attributes, images - portraits.draw(attributes)
 

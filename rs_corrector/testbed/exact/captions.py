@@ -37,7 +37,10 @@ def keys(words):
 
 
 def levels(captions):
-    """What captions state: (N) -> (N, V), 1 for every phrase of `PHRASES` that is in a caption, 0 for all others."""
+    """What captions state: (N) -> (N, V), 1 for every phrase of `PHRASES` whose words are in a caption, else 0.
+
+    Order and negation are not understood: "no glasses" has no phrase, "black hat, hair" states black hair.
+    """
     said = [set(re.findall(r"[a-z]+", caption.lower())) for caption in captions]
     return torch.tensor([[float(said_of.issuperset(keys(words))) for *_, words in PHRASES] for said_of in said])
 

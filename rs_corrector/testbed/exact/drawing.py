@@ -24,7 +24,7 @@ STATES = {"shirt": "group", "skin": "skin", "hair": "hair", "background": "backg
 #: Standard deviation of every region's white texture, in latents.
 TEXTURE = {"background": 0.15, "shirt": 0.25, "skin": 0.12, "hair": 0.45, "ink": 0.1, "mouth": 0.1, "hat": 0.15}
 TEXTURE["object"] = 0.2
-#: A distorted picture is mixed with a pale grey, and this much of its texture is left.
+#: A distorted picture is mixed with a pale grey, and this much of a white texture is left.
 WASH, PALE, SMEARED = 0.5, 0.85, 0.4
 
 CHANNELS = 4

@@ -59,7 +59,8 @@ class Pictures:
             self.sizes |= {"scale": len(drawing.SCALES), "place": len(drawing.PLACES)}
             self.sizes |= dict.fromkeys(CORNERS, 1 + OBJECTS)
         self.column = {name: i for i, name in enumerate(self.sizes)}
-        self.content = {name: int(name == "skin" and texture == "white") for name in self.sizes if name != "group"}
+        content = [name for name, size in self.sizes.items() if name != "group" and size > 1]
+        self.content = {name: int(name == "skin" and texture == "white") for name in content}
         self.colours = {
             region: torch.stack([drawing.to_latent(drawing.washed(rgb, distorted)) for distorted in (0, 1)])
             for region, rgb in palettes.items()
@@ -81,7 +82,15 @@ class Pictures:
         return tables
 
     def population(self, count, generator, **stated):
-        """(N, A) attributes of pictures as the population has them; `stated` fixes some of them by value."""
+        """(N, A) attributes of pictures as the population has them; `stated` fixes some of them by value.
+
+        Raises:
+            ValueError: an attribute that cannot be fixed, or a place that the scale does not have.
+        """
+        if unknown := stated.keys() - (self.sizes.keys() - set(CORNERS)):
+            raise ValueError(
+                f"expected attributes of this world, but no objects, got {sorted(unknown)}; leave them out"
+            )
         rows = torch.zeros(count, len(self.sizes), dtype=torch.long)
 
         def drawn(name):
@@ -92,9 +101,13 @@ class Pictures:
         for name in self.column:  # the group comes first
             if name in self.tables:
                 rows[:, self.column[name]] = stated.get(name, drawn(name))
-        fits = torch.stack([self.layouts.table[n] == rows[:, self.column[n], None] for n in ("glasses", "hat")]).all(0)
-        if self.scenes:
-            fits &= self.layouts.table["scale"] == rows[:, self.column["scale"], None]
+        known = [name for name in ("glasses", "hat", "scale", "place", "x", "y") if name in self.column]
+        named = [name for name in known if name in stated or name in ("glasses", "hat", "scale")]
+        fits = torch.stack(
+            [self.layouts.table[name] + self._middle(name) == rows[:, self.column[name], None] for name in named]
+        ).all(0)
+        if not fits.any(1).all():
+            raise ValueError(f"expected a layout that portraits have, got {stated}; leave place, x or y out")
         layout = torch.multinomial(fits.float(), 1, generator=generator)[:, 0]
         for name in self.layouts.table.keys() & self.column.keys():
             rows[:, self.column[name]] = self.layouts.table[name][layout] + self._middle(name)

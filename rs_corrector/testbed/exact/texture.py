@@ -33,7 +33,7 @@ class White:
         scenes = bool(layouts.free.any())
         grid = layouts.regions.shape[-1]
         corner = drawing.corner_masks(grid) * float(scenes)
-        taken = (layouts.free.float()[:, :, None, None] * corner).sum(1)  # pixels that corners answer for
+        taken = torch.einsum("lj,jhw->lhw", layouts.free.float(), corner)  # pixels that corners answer for
         for index, region in enumerate(drawing.REGIONS):
             mask = (layouts.regions == index).float()
             if region == "background":

@@ -32,6 +32,7 @@ class Reading(NamedTuple):
 class World(Pictures):
     """Those pictures, and all that is known of them under noise; arguments as for `Pictures`."""
 
+    @torch.inference_mode(False)  # what gradients are taken through, wherever it is made
     def __init__(self, grid, texture="white", rates="strong", scenes=False):
         super().__init__(grid, texture, rates, scenes)
         self.density = (
@@ -40,13 +41,19 @@ class World(Pictures):
             else Spectral(self.layouts, self.colours, pink_spectrum(grid))
         )
 
-    def prior(self, level):
-        """Log probabilities of everything under captions of these levels, (B, V) as `captions.levels` returns them."""
+    def prior(self, level, tables=None):
+        """Log probabilities of everything, {name: (B, ...)}, and zeros for every layout.
+
+        Args:
+            level: (B, V) of captions, as `captions.levels` returns them.
+            tables: of the population; None is this world's.
+        """
+        tables = tables or self.tables
         stated = ("group", "hair", "background", "hat", "glasses", "distorted", "scale", "place", "company")
-        tables = {name: captions.stated(self.tables[name], name, level) for name in stated if name in self.tables}
-        tables["skin"] = self.tables["skin"].log().expand(len(level), -1)
-        tables["layout"] = torch.zeros(len(level), len(self.layouts.regions))
-        return tables
+        found = {name: captions.stated(tables[name], name, level) for name in stated if name in tables}
+        found["skin"] = tables["skin"].log().expand(len(level), -1)
+        found["layout"] = torch.zeros(len(level), len(self.layouts.regions))
+        return found
 
     def denoise(self, x, sigma, level, signal=1.0):
         """The posterior mean E[z | x], exactly: the gradient of the log-partition function.
@@ -55,6 +62,9 @@ class World(Pictures):
             x: (B, 4, n, n) = signal * z + sigma * n.
             sigma: (B,). signal: a number or (B,); 0 gives the mean of what captions leave possible.
             level: (B, V), what captions state.
+
+        Raises:
+            ValueError: latents of another shape.
         """
         if x.shape[1:] != (CHANNELS, self.grid, self.grid):
             raise ValueError(f"expected latents of shape {(CHANNELS, self.grid, self.grid)}, got {tuple(x.shape[1:])}")
@@ -68,16 +78,16 @@ class World(Pictures):
             partition = self.density(eta, (signal / sigma) ** 2, self.prior(level + 0))
             return torch.autograd.grad(partition.sum(), eta)[0]
 
-    def posterior(self, x, sigma, level, signal=1.0):
-        """{attribute: (B, K)} probabilities given noisy pictures: gradients by the log prior.
+    def posterior(self, x, sigma, level, signal=1.0, tables=None):
+        """{attribute: (B, K)} probabilities given noisy pictures: gradients of the log-partition by the log prior.
 
-        Positions come as "layout", (B, L).
+        Positions come as "layout", (B, L). Arguments as for `denoise` and `prior`.
         """
         signal, found = torch.as_tensor(signal, dtype=x.dtype).expand(len(x)), []
         for one in zip(*(t.split(CHUNK[self.texture]) for t in (x, sigma, signal, level))):
             with torch.inference_mode(False), torch.enable_grad():
                 picture, noise, share, said = one
-                prior = {name: table.clone().requires_grad_() for name, table in self.prior(said + 0).items()}
+                prior = {name: table.clone().requires_grad_() for name, table in self.prior(said + 0, tables).items()}
                 eta = picture * (share / noise**2).view(-1, 1, 1, 1)
                 partition = self.density(eta, (share / noise) ** 2, prior)
                 used = torch.autograd.grad(partition.sum(), list(prior.values()))
@@ -87,15 +97,12 @@ class World(Pictures):
     @torch.no_grad()
     def read(self, z):
         """The `Reading` of (N, 4, n, n) clean latents, under a prior by which nothing is likelier than another."""
-        kept, self.tables = self.tables, {n: torch.full_like(t, 1 / t.shape[-1]) for n, t in self.tables.items()}
-        try:
-            level = torch.zeros(len(z), len(captions.PHRASES))
-            posterior = self.posterior(z, torch.full((len(z),), READING_SIGMA), level)
-        finally:
-            self.tables = kept
+        flat = {name: torch.full_like(table, 1 / table.shape[-1]) for name, table in self.tables.items()}
+        level = torch.zeros(len(z), len(captions.PHRASES))
+        posterior = self.posterior(z, torch.full((len(z),), READING_SIGMA), level, tables=flat)
         layout = posterior["layout"].argmax(1)
         values = {name: posterior[name].argmax(1) for name in self.sizes if name in posterior}
-        values |= {n: t[layout] + (self._middle(n)) for n, t in self.layouts.table.items()}
+        values |= {n: t[layout] + self._middle(n) for n, t in self.layouts.table.items()}
         if self.scenes:
             values |= dict.fromkeys(CORNERS, torch.zeros_like(layout))
         attributes = torch.stack([values[name] for name in self.sizes], 1)
@@ -115,10 +122,6 @@ class World(Pictures):
             cost = ((z - mean) / deviation).square().sum(1) + 2 * CHANNELS * deviation[:, 0].log()
             costs.append(torch.einsum("nhw,jhw->nj", cost, corners))
         attributes[:, columns] = torch.stack(costs).argmin(0) * free
-
-    def inspect(self, z):
-        """`read`, as `comparison` asks for it."""
-        return self.read(z)
 
     @torch.inference_mode()
     def sample(self, said, seed, sigmas, cfg=3.0, correct=None, latents=None, mask=None, flow=False):

@@ -21,8 +21,8 @@ PARAMETERISATIONS = {
     "v": ("V_PREDICTION", False),
     "flow": ("FLUX", False),
 }
-#: Grid at which Stable Diffusion's own highest noise level is high enough.
-ENOUGH_AT = 8
+#: Highest noise level over the grid, in latent pixels, from which on nothing of a picture is left in the noise.
+ENOUGH = 7.3
 WIDTH = 128  # of token embeddings
 
 
@@ -90,8 +90,7 @@ def _model(world, vocabulary, kind, wide):
     base = _Model(config, model_type=getattr(comfy.model_base.ModelType, kind), device=management.unet_offload_device())
     if wide:
         sampling = base.model_sampling
-        top = float(sampling.sigma_max) * world.grid / ENOUGH_AT
-        sampling.set_sigmas(stretched(sampling.sigmas, top))
+        sampling.set_sigmas(stretched(sampling.sigmas, ENOUGH * world.grid))
     base.diffusion_model = _Network(world, vocabulary)
     return comfy.model_patcher.ModelPatcher(
         base, load_device=management.get_torch_device(), offload_device=management.unet_offload_device()

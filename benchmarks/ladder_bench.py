@@ -1,0 +1,193 @@
+"""One rung of the ladder: its world on the host, its corrector, and what is measured of a method there."""
+
+import json
+import shutil
+import time
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import torch
+from quality import SETTINGS, Evaluations, chunks, rest, save
+from rivals import Case, method
+
+from rs_corrector.distillation import RECIPE
+from rs_corrector.files import digest
+from rs_corrector.metrics import wilson
+from rs_corrector.testbed import comparison, measure, portraits
+from rs_corrector.testbed.exact import PLANTED, RATES, World, captions
+
+#: Methods' settings are those of the case of `quality.py` that is most like a kind.
+LIKE = {"distorted": "distortion"}
+#: The whole picture is redrawn where the stereotype is in the picture as a whole.
+WHOLE = ("distorted",)
+SAMPLING = dict(steps=20, cfg=3.0, sampler="euler")
+LEARNT, STEPS = 64, 2500
+#: First of the seeds that are learnt from.
+RECORD_SEED = 1
+#: Pictures of a sheet.
+SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One world to measure in; one corrector file serves all its kinds."""
+
+    grid: int
+    parameterisation: str = "eps"
+    texture: str = "white"
+    rates: str = "strong"
+    scene: bool = False
+
+    @property
+    def name(self):
+        extra = [self.texture] * (self.texture != "white") + [self.rates] * (self.rates != "strong")
+        return "-".join([str(self.grid), self.parameterisation, *extra, *["scene"] * self.scene])
+
+    @property
+    def scheduler(self):
+        return "simple" if self.parameterisation == "flow" else "normal"
+
+    @property
+    def batch(self):
+        """Of training: the node's default at 8x8 latents, what its tooltip says at 64x64, and in between."""
+        return 1024 // self.grid
+
+    def facts(self):
+        return {
+            "grid": self.grid,
+            "parameterisation": self.parameterisation,
+            "texture": self.texture,
+            "rates": list(RATES[self.rates]),
+            "scene": self.scene,
+            "keep": 0.0,
+        }
+
+
+def case(kind):
+    """A planted kind in words; the preferred wording states the first other value."""
+    group, rejected = PLANTED[kind]
+    words = {value: phrase for name, value, phrase in captions.PHRASES if name == kind}
+    preferred = min(value for value in words if value != rejected)
+    neutral = portraits.neutral(group)
+    whole = (f"{neutral}, {words[value]}" for value in (preferred, rejected))
+    return Case(kind, group, neutral, *whole, words[preferred], words[rejected])
+
+
+class Bench:
+    """A rung's world on the host, its uncorrected pictures, and what is measured of a method.
+
+    Args:
+        count: pictures of the target group, of its explicit requests, and of all other groups together.
+    """
+
+    def __init__(self, host, rung, count):
+        import exact_host  # comes after the host, whose classes it extends
+
+        self.host, self.rung, self.count = host, rung, count
+        self.world = World(rung.grid, rung.texture, rung.rates, rung.scene)
+        host.use(*exact_host.load(host, self.world, rung.parameterisation), rung.grid)
+        self.draw, self._natural = partial(host.sample, host.model), {}
+
+    def pictures(self, draw, caption, count, **sampling):
+        """(N, 4, n, n) latents in model space, of the reporting seeds."""
+        chosen = SAMPLING | {"scheduler": self.rung.scheduler} | sampling
+        drawn = [draw(caption, size, seed, **chosen) for size, seed in chunks(count, measure.REPORTING_SEED)]
+        return self.host.model.get_model_object("latent_format").process_in(torch.cat(drawn)).float()
+
+    @cached_property
+    def before(self):
+        return {group: self.pictures(self.draw, portraits.neutral(group), self.count) for group in self.world.groups}
+
+    def natural(self, kind):
+        """Uncorrected pictures under a kind's preferred wording."""
+        if kind not in self._natural:
+            self._natural[kind] = self.pictures(self.draw, case(kind).preferred, self.count)
+        return self._natural[kind]
+
+    def measure(self, kind, draw):
+        """All metrics of one kind under one method, but what it took to make."""
+        asked = case(kind)
+        others = -(-self.count // (len(self.world.groups) - 1))
+        counts = {group: self.count if group == asked.group else others for group in self.world.groups}
+        after = {group: self.pictures(draw, portraits.neutral(group), n) for group, n in counts.items()}
+        requests = self.world.read(self.pictures(draw, asked.rejected, self.count)).attributes
+        obeyed = wilson(requests[:, self.world.column[kind]] == PLANTED[kind][1])
+        found = comparison.compare(self.world, kind, self.before, after, self.natural(kind))
+        gaps = found.pop("stereotype_gap")
+        return found | {
+            "request_obeyed": obeyed,
+            "stereotype_gap": gaps["after"],
+            "stereotype_gap_before": gaps["before"],
+        }
+
+    def pairs_to_show(self, corrector):
+        """Rows of pictures without and with the corrector, two rows a kind."""
+        for kind, (group, _) in PLANTED.items():
+            for draw in (self.draw, prepare(self, "rs_corrector", kind, corrector)):
+                yield self.pictures(draw, portraits.neutral(group), SHOWN)
+
+    def start(self):
+        """What the world draws without guidance: how often each kind is shown, beside the planted rate."""
+        rates = {}
+        for kind, (group, value) in PLANTED.items():
+            drawn = self.pictures(self.draw, portraits.neutral(group), self.count, cfg=1.0)
+            rates[kind] = wilson(self.world.read(drawn).attributes[:, self.world.column[kind]] == value)
+        top = float(self.host.model.get_model_object("model_sampling").sigma_max)
+        planted = RATES[self.rung.rates][0]
+        facts = {"grid": self.rung.grid, "parameterisation": self.rung.parameterisation}
+        return facts | {"sigma_max": top, "planted": planted, "rates": rates}
+
+
+def make(bench, learnt, steps):
+    """A corrector for all kinds of a rung, from the host's folder where it was made before in the same way.
+
+    Returns:
+        The corrector, and {"evaluations": {kind: of the base model}, "record_s", "train_s", "weights"}.
+    """
+    host, rung = bench.host, bench.rung
+    folder, facts = host.base / "models" / "rs_correctors", host.base / f"{rung.name}.json"
+    file = folder / f"{rung.name}.safetensors"
+    way = {"learnt": learnt, "steps": steps, "batch": rung.batch, "recipe": list(RECIPE)}
+    made = json.loads(facts.read_text()) if facts.is_file() else {}
+    if made.get("way") != way:
+        made = {"way": way, "evaluations": {}, "record_s": 0.0}
+    if file.is_file() and made.get("weights") == digest(file):
+        return host.run("RSCorrectorLoader", corrector_name=file.name)[0], made
+    pairs = None
+    for kind in PLANTED:
+        begun, name = time.monotonic(), f"{rung.name}-{kind}"
+        if kind not in made["evaluations"]:  # a kind that was cut off begins anew, so that all of it is counted
+            shutil.rmtree(host.base / "output" / "rs_corrector_pairs" / name, ignore_errors=True)
+        with Evaluations(host) as seen:
+            pairs = record(host, rung, case(kind), name, learnt, pairs)
+        made["evaluations"].setdefault(kind, seen.rows)
+        made["record_s"] += time.monotonic() - begun
+        save(made, facts)
+    begun = time.monotonic()
+    corrector, _, report = host.run(
+        "RSCorrectorTrain", pairs=pairs, steps=steps, batch_size=rung.batch, width=48, learning_rate=2e-3, seed=0
+    )
+    print(rung.name, report)
+    host.run("RSCorrectorSave", corrector=corrector, name=rung.name)
+    save(made | {"train_s": time.monotonic() - begun, "weights": digest(file)}, facts)
+    return make(bench, learnt, steps)
+
+
+def record(host, rung, asked, name, learnt, merge_with):
+    """Pairs from words for one kind, beside those of others; the whole picture is redrawn for a distortion."""
+    words = {side: host.encode(getattr(asked, side)) for side in ("neutral", "preferred", "rejected")}
+    return host.run(
+        "RSCorrectorPairsFromWords", model=host.model, group=asked.group, name=name, negative=host.encode(""),
+        count=learnt, batch_size=min(learnt, 32), seed=RECORD_SEED, width=8 * rung.grid, height=8 * rung.grid,
+        steps=SAMPLING["steps"], cfg=SAMPLING["cfg"], sampler_name=SAMPLING["sampler"], scheduler=rung.scheduler,
+        merge_with=merge_with, **words,
+        redraw="the whole picture" if asked.attribute in WHOLE else "where the wordings differ",
+    )[0]  # fmt: skip
+
+
+def prepare(bench, name, kind, corrector):
+    """A method's function to draw with."""
+    if name == "rs_corrector":
+        return partial(bench.host.sample, bench.host.apply(corrector, PLANTED[kind][0]))
+    best = json.loads(SETTINGS.read_text())[LIKE.get(kind, "attribute")][name]["best"]
+    return method(name).prepare(bench.host, case(kind), **rest(best))(best["strength"])
