@@ -99,12 +99,25 @@ def test_others_who_lose_their_own_value_are_seen(world):
 
 
 def test_a_new_stereotype_is_told_by_its_distance_to_the_others(world):
-    rows = {name: changed(own, world, name, hair=4)[name] for name, own in [("blue", population(world))]}
-    before = drawn(world, population(world) | rows)
-    black = drawn(world, {"blue": changed(rows, world, "blue", hair=0)["blue"]})
-    found = comparison.compare(world, "hair", before, before | black)
+    grey = changed(population(world), world, "blue", hair=4)
+    found = comparison.compare(world, "hair", drawn(world, grey), drawn(world, changed(grey, world, "blue", hair=0)))
     assert found["stereotype_rate"]["after"]["value"] == 0
     assert found["distribution_distance"] > 0.6 > 3 * found["chance_distance"]
+
+
+def test_pictures_that_still_show_it_tell_nothing_of_traces(world):
+    found = compared(world, lambda rows, bare, before: before)
+    assert found["stereotype_rate"]["after"]["value"] == 1
+    assert found["texture_ratio"] is None and found["ghost_ratio"] is None
+
+
+def test_attributes_of_one_value_are_no_content():
+    assert not {"x", "y"} & World(8).content.keys() and {"x", "y"} <= World(32).content.keys()
+
+
+def test_a_kind_that_is_not_planted_is_refused(world):
+    with pytest.raises(ValueError, match="expected a kind out of hat, distorted, .*, got .skin.; take one"):
+        comparison.compare(world, "skin", {}, {})
 
 
 def test_more_pictures_before_than_after_are_compared_by_seed(world):

@@ -23,60 +23,61 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def hypotheses(world):
-    """Every combination of attributes without objects, (N, A), and its log probability where captions are silent."""
+def hypotheses(world, tables):
+    """Every combination of attributes without objects that is possible, (N, A), and its log probability."""
     rows = torch.cartesian_prod(*(torch.arange(size) for size in world.sizes.values()))
-    return rows, sum(log_table(world, name)[index(world, rows, name)] for name in world.sizes)
+    total = torch.zeros(len(rows))
+    for name, table in tables.items():
+        own = rows[:, world.column[name]]
+        total += (table[rows[:, world.column["group"]], own] if table.ndim == 2 else table[own]).log()
+    return rows[total > -torch.inf], total[total > -torch.inf]
 
 
-def log_table(world, name):
-    return world.tables[name].log()
-
-
-def index(world, rows, name):
-    own = rows[:, world.column[name]]
-    return (rows[:, world.column["group"]], own) if world.tables[name].ndim == 2 else own
+def held(world, **values):
+    """The population, with some attributes certain."""
+    for name, value in values.items():
+        world.tables[name] = torch.nn.functional.one_hot(torch.tensor(value), world.sizes[name]).float()
+        if name in PLANTED:
+            world.tables[name] = world.tables[name].expand(len(world.groups), -1)
+    return world
 
 
 def enumerated(world, x, sigma, signal, rows, log_prior):
     """E[z | x] of one noisy picture by adding up every hypothesis, in double precision."""
-    mean, deviation = (t.double() for t in world.mean(rows))
+    mean, deviation = (t.double().flatten(2) for t in world.mean(rows))
+    apart = x.double().flatten(1) - signal * mean
     if world.texture == "pink":
         transform = torch.fft.fft2(torch.eye(world.grid**2).view(-1, world.grid, world.grid), norm="ortho").flatten(1)
         covariance = (transform.T @ (pink_spectrum(world.grid).flatten()[:, None] * transform.conj())).real.double()
-    else:
-        covariance = None
-    flat, mean = x.double().flatten(1), mean.flatten(2)
-    apart = flat - signal * mean
-    if covariance is None:
-        variance = deviation.flatten(2).square()
-        total = signal**2 * variance + sigma**2
-        fit = -0.5 * (apart.square() / total + total.log()).sum(1)
-        posterior = mean + signal * variance / total * apart
-        fit = fit.sum(1) if fit.ndim == 2 else fit
-    else:
         total = signal**2 * covariance + sigma**2 * torch.eye(len(covariance), dtype=torch.double)
         solved = apart @ torch.linalg.inv(total)
         fit = -0.5 * (solved * apart).sum((1, 2))
         posterior = mean + signal * solved @ covariance
+    else:
+        total = signal**2 * deviation.square() + sigma**2
+        fit = -0.5 * (apart.square() / total + total.log()).sum((1, 2))
+        posterior = mean + signal * deviation.square() / total * apart
     weight = torch.softmax(fit + log_prior.double(), 0)
     return torch.einsum("n,ncp->cp", weight, posterior).view_as(x)
 
 
-@pytest.mark.parametrize("texture", ["white", "pink"])
+@pytest.mark.parametrize("grid, texture", [(8, "white"), (8, "pink"), (16, "white")])
 @pytest.mark.parametrize("said", ["", portraits.neutral("green"), "a person, wearing a hat, grey hair"])
-def test_the_denoiser_is_the_mean_over_everything_that_can_be_drawn(texture, said):
-    world = World(8, texture)
+def test_the_denoiser_is_the_mean_over_everything_that_can_be_drawn(grid, texture, said):
+    world = World(grid, texture)
+    if grid > 8:  # portraits move there; fewer colours keep the enumeration small
+        held(world, skin=3, background=1)
     level = captions.levels([said])
-    for name, table in world.tables.items():  # the enumeration takes probabilities as they are under the caption
-        world.tables[name] = captions.stated(table, name, level)[0].exp() if name not in ("x", "y", "skin") else table
-    rows, log_prior = hypotheses(world)
-    silent = torch.zeros_like(level)
+    tables = {
+        name: captions.stated(table, name, level)[0].exp() if name not in ("x", "y", "skin") else table
+        for name, table in world.tables.items()
+    }
+    rows, log_prior = hypotheses(world, tables)
     z = world.draw(world.population(1, generator(3)), generator(4))
     for sigma, signal in ((0.3, 1.0), (2.0, 1.0), (6.0, 1.0), (0.7, 0.3), (1.0, 0.0)):
         x = signal * z + sigma * torch.randn(z.shape, generator=generator(5))
         expected = enumerated(world, x[0], sigma, signal, rows, log_prior)
-        found = world.denoise(x, torch.tensor([sigma]), silent, signal)[0]
+        found = world.denoise(x, torch.tensor([sigma]), level, signal)[0]
         assert (found - expected).abs().max() < 2e-3, (sigma, signal)
 
 
@@ -95,12 +96,10 @@ def test_captions_change_what_is_likely_and_nothing_else():
 def test_objects_of_a_scene_are_added_up_too():
     """All but background, company and objects is held fixed, so that what is left can be enumerated."""
     world = World(32, scenes=True)
-    held = {"group": 1, "skin": 3, "hair": 2, "glasses": 0, "hat": 1, "distorted": 0, "scale": 2, "place": 4}
-    for name, value in held.items():
-        world.tables[name] = torch.zeros_like(world.tables[name])
-        world.tables[name][..., value] = 1
+    known = {"group": 1, "skin": 3, "hair": 2, "glasses": 0, "hat": 1, "distorted": 0, "scale": 2, "place": 4}
+    held(world, **known)
     (layout,) = (
-        torch.stack([world.layouts.table[n] == held[n] for n in ("glasses", "hat", "scale", "place")]).all(0).nonzero()
+        torch.stack([world.layouts.table[n] == known[n] for n in ("glasses", "hat", "scale", "place")]).all(0).nonzero()
     )
     assert world.layouts.free[layout].all()
     things = torch.cartesian_prod(*(torch.arange(4) for _ in CORNERS))
@@ -110,7 +109,7 @@ def test_objects_of_a_scene_are_added_up_too():
         share = (-math.log(2) * 4 - math.log(3) * (things > 0).sum(1)) if company else torch.zeros(1)
         for background in range(5):
             row = torch.zeros(len(objects), len(world.sizes), dtype=torch.long)
-            for name, value in {**held, "background": background}.items():
+            for name, value in {**known, "background": background}.items():
                 row[:, world.column[name]] = value
             for name in ("x", "y"):
                 row[:, world.column[name]] = world.layouts.table[name][layout] + world.sizes[name] // 2
@@ -163,6 +162,28 @@ def test_sampling_without_guidance_gives_the_planted_rates(world):
             assert interval["low"] <= world.tables[name][index, shown] <= interval["high"], (kind, name, interval)
 
 
+@pytest.mark.parametrize("settings", [(16, "white"), (16, "pink"), (16, "white", "moderate")])
+def test_flow_matching_gives_the_planted_rates_from_pure_noise(settings):
+    world, count = World(*settings), 192
+    sigmas = torch.linspace(1, 0, 31)
+    for kind in ("hat", "background"):
+        group, value = PLANTED[kind]
+        rows = world.read(world.sample([portraits.neutral(group)] * count, 11, sigmas, cfg=1.0, flow=True)).attributes
+        interval = wilson(rows[:, world.column[kind]] == value, 0.999)
+        assert interval["low"] <= world.tables[kind][world.groups.index(group), value] <= interval["high"], kind
+
+
+def test_scenes_are_as_likely_as_the_population_has_them():
+    """Behind pure noise is the population."""
+    world, level = World(32, scenes=True), captions.levels([portraits.neutral("blue")])
+    found = world.posterior(torch.zeros(1, 4, 32, 32), torch.ones(1), level, signal=0.0)
+    rows = world.population(6000, generator(1), group=2)
+    layouts = torch.bincount(world.layout_index(rows), minlength=len(world.layouts.regions)) / 6000
+    torch.testing.assert_close(found["scale"][0], torch.full((3,), 1 / 3))
+    torch.testing.assert_close(found["hat"][0], torch.tensor([0.95, 0.05]))
+    assert (found["layout"][0] - layouts).abs().max() < 0.02
+
+
 @pytest.mark.parametrize("texture", ["white", "pink"])
 @pytest.mark.parametrize("grid", [16, 32, 64])
 def test_readers_are_right_on_drawings(grid, texture):
@@ -205,13 +226,16 @@ def test_captions_that_state_the_scene_get_it():
 
 
 def test_evaluations_at_the_size_of_stable_diffusion_are_cheap():
-    """10,000 of them take three minutes at most."""
+    """10,000 of them take three minutes at most; the best of three, for other things run too."""
     world, count = World(64), 128
     x, level = torch.randn(count, 4, 64, 64), captions.levels([portraits.neutral("green")] * count)
     world.denoise(x[:8], torch.full((8,), 5.0), level[:8])
-    begun = time.perf_counter()
-    world.denoise(x, torch.full((count,), 5.0), level)
-    assert time.perf_counter() - begun < 180 * count / 10_000
+    seconds = []
+    for _ in range(3):
+        begun = time.perf_counter()
+        world.denoise(x, torch.full((count,), 5.0), level)
+        seconds.append(time.perf_counter() - begun)
+    assert min(seconds) < 180 * count / 10_000
 
 
 def test_the_residual_has_a_sign(world):
@@ -229,6 +253,17 @@ def test_the_population_has_the_planted_rates(rates):
         shown, own = rows[:, world.column[name]] == value, rows[:, 0] == world.groups.index(group)
         assert shown[own].float().mean() == pytest.approx(inside, abs=0.02)
         assert shown[~own].float().mean() == pytest.approx(elsewhere, abs=0.01)
+
+
+def test_a_population_can_be_fixed_in_part():
+    world = World(32, scenes=True)
+    rows = world.population(32, generator(1), scale=2, place=3, hair=1)
+    for name, value in {"scale": 2, "place": 3, "hair": 1}.items():
+        assert (rows[:, world.column[name]] == value).all()
+    with pytest.raises(ValueError, match=r"no objects, got \['corner 1'\]"):
+        world.population(1, generator(1), **{"corner 1": 2})
+    with pytest.raises(ValueError, match="expected a layout that portraits have"):
+        world.population(1, generator(1), scale=0, place=0)
 
 
 def test_what_a_kind_changes_is_where_it_is_drawn(world):
