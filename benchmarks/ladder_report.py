@@ -113,12 +113,13 @@ def show(value):
 
 
 def worst(cells, pick, value):
-    """The worst value among cells, and whose it is; without `pick` the farthest from 1."""
+    """The worst value among cells, and whose it is where kinds differ; without `pick` the farthest from 1."""
     values = [(v, cell["kind"]) for cell in cells if (v := value(cell)) is not None]
     if not values:
         return "–"
     found, kind = max(values, key=lambda pair: abs(math.log(max(pair[0], 1e-6)))) if pick is None else pick(values)
-    return f"{show(found)} ({kind})"
+    alike = len({show(v) for v, _ in values}) == 1
+    return show(found) if alike else f"{show(found)} ({kind})"
 
 
 def summary(result, method=OURS, **facts):

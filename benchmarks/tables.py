@@ -352,7 +352,7 @@ TABLES = {
         "testbed": testbed,
         "ladder starts": partial(ladder, ladder_report.starts),
         "ladder kinds": partial(ladder, ladder_report.kinds),
-        "ladder methods": partial(ladder, ladder_report.methods, grids=(16, 64)),
+        "ladder methods": partial(ladder, ladder_report.methods, grids=(16, 32)),
         "quality distortion": partial(quality, "distortion"),
         "robustness": robustness,
         "flow": flow,
