@@ -8,6 +8,7 @@ import torch
 
 from rs_corrector.metrics import wilson
 from rs_corrector.testbed import model, portraits
+from rs_corrector.testbed.comparison import shows
 from rs_corrector.testbed.exact import PLANTED, World, captions, drawing, stretched
 from rs_corrector.testbed.exact.pictures import CORNERS, pink_spectrum
 
@@ -268,10 +269,10 @@ def test_a_population_can_be_fixed_in_part():
 
 def test_what_a_kind_changes_is_where_it_is_drawn(world):
     rows = world.population(64, generator(1), group=1, hat=1, distorted=0)
-    area = world.shows("hat", rows)
+    area = shows(world, "hat", rows)
     hat = world.layouts.regions[world.layout_index(rows)] == drawing.REGIONS.index("hat")
     assert (area & hat).sum() == hat.sum()
-    assert world.shows("distorted", rows).all()
+    assert shows(world, "distorted", rows).all()
 
 
 def test_flow_and_eps_see_the_same_picture_under_the_same_noise(world):

@@ -9,8 +9,7 @@ A world gives
     content     {attribute: difference that still counts as the same}
     ordered     attributes whose values have an order
     read        function (pictures) -> (N, A) attributes and (N, C, H, W) signed residual to the nearest drawable one
-    shows       function (attribute, (N, A)) -> (N, H, W) flags: where a picture with those attributes is drawn
-                otherwise if it shows the planted value than if it does not
+    drawing     function ((N, A)) -> (N, C, H, W) pictures as they are drawn, without texture
 
 and pictures, (N, C, H, W), come as {group: pictures}, the same seeds before and after.
 """
@@ -19,6 +18,9 @@ import torch
 import torch.nn.functional as F
 
 from ..metrics import chance_distance, total_variation, wilson
+
+#: A pixel that differs by more than this is drawn otherwise.
+VISIBLE = 0.02
 
 
 def compare(world, kind, before, after, natural=None):
@@ -73,7 +75,7 @@ def compare(world, kind, before, after, natural=None):
         kept = rows[:, column] != value
         rows, residual = rows[kept], residual[kept]
     mended = shown & (now[:, column] != value)
-    texture, ghost = traces(new[group][1][mended], world.shows(kind, was[mended]), residual, world.shows(kind, rows))
+    texture, ghost = traces(new[group][1][mended], shows(world, kind, was[mended]), residual, shows(world, kind, rows))
     index = world.groups.index(group)
     others_kept = [content_kept(world, old[g], new[g][0], (kind,)) for g in others]
     return {
@@ -131,6 +133,15 @@ def shows_none(world, attributes):
     """(N, A) -> (N,) flags of pictures that show no planted stereotype."""
     shown = [attributes[:, world.column[name]] == value for name, (_, value) in world.planted.items()]
     return ~torch.stack(shown).any(0)
+
+
+def shows(world, kind, attributes):
+    """Where pictures would be drawn otherwise, with the planted value and without: (N, A) -> (N, H, W) flags."""
+    column, value = world.column[kind], world.planted[kind][1]
+    showing, not_showing = attributes.clone(), attributes.clone()
+    showing[:, column] = value
+    not_showing[attributes[:, column] == value, column] = int(value == 0)
+    return (world.drawing(showing) - world.drawing(not_showing)).abs().amax(1) > VISIBLE
 
 
 def collateral(before, after, group, shown):

@@ -68,9 +68,11 @@ class World(Pictures):
         """
         if x.shape[1:] != (CHANNELS, self.grid, self.grid):
             raise ValueError(f"expected latents of shape {(CHANNELS, self.grid, self.grid)}, got {tuple(x.shape[1:])}")
+        return torch.cat([self._mean(*rows) for rows in self._chunks(x, sigma, signal, level)])
+
+    def _chunks(self, x, sigma, signal, level):
         signal = torch.as_tensor(signal, dtype=x.dtype).expand(len(x))
-        rows = zip(*(t.split(CHUNK[self.texture]) for t in (x, sigma, signal, level)))
-        return torch.cat([self._mean(*row) for row in rows])
+        return zip(*(t.split(CHUNK[self.texture]) for t in (x, sigma, signal, level)))
 
     def _mean(self, x, sigma, signal, level):
         with torch.inference_mode(False), torch.enable_grad():  # ComfyUI runs whole prompts in inference mode
@@ -83,10 +85,9 @@ class World(Pictures):
 
         Positions come as "layout", (B, L). Arguments as for `denoise` and `prior`.
         """
-        signal, found = torch.as_tensor(signal, dtype=x.dtype).expand(len(x)), []
-        for one in zip(*(t.split(CHUNK[self.texture]) for t in (x, sigma, signal, level))):
+        found = []
+        for picture, noise, share, said in self._chunks(x, sigma, signal, level):
             with torch.inference_mode(False), torch.enable_grad():
-                picture, noise, share, said = one
                 prior = {name: table.clone().requires_grad_() for name, table in self.prior(said + 0, tables).items()}
                 eta = picture * (share / noise**2).view(-1, 1, 1, 1)
                 partition = self.density(eta, (share / noise) ** 2, prior)
