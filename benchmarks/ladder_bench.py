@@ -98,6 +98,10 @@ class Bench:
     def before(self):
         return {group: self.pictures(self.draw, portraits.neutral(group), self.count) for group in self.world.groups}
 
+    @cached_property
+    def readings(self):
+        return {group: self.world.read(pictures) for group, pictures in self.before.items()}
+
     def natural(self, kind):
         """Uncorrected pictures under a kind's preferred wording."""
         if kind not in self._natural:
@@ -112,7 +116,7 @@ class Bench:
         after = {group: self.pictures(draw, portraits.neutral(group), n) for group, n in counts.items()}
         requests = self.world.read(self.pictures(draw, asked.rejected, self.count)).attributes
         obeyed = wilson(requests[:, self.world.column[kind]] == PLANTED[kind][1])
-        found = comparison.compare(self.world, kind, self.before, after, self.natural(kind))
+        found = comparison.compare(self.world, kind, self.before, after, self.natural(kind), self.readings)
         gaps = found.pop("stereotype_gap")
         return found | {
             "request_obeyed": obeyed,

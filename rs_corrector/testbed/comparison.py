@@ -8,7 +8,8 @@ A world gives
     planted     {attribute: (group, value)} the stereotypes
     content     {attribute: difference that still counts as the same}
     ordered     attributes whose values have an order
-    read        function (pictures) -> (N, A) attributes and (N, C, H, W) signed residual to the nearest drawable one
+    read        function (pictures) -> a tuple that begins with (N, A) attributes and the (N, C, H, W) signed residual
+                to the nearest drawable picture
     drawing     function ((N, A)) -> (N, C, H, W) pictures as they are drawn, without texture
 
 and pictures, (N, C, H, W), come as {group: pictures}, the same seeds before and after.
@@ -23,7 +24,7 @@ from ..metrics import chance_distance, total_variation, wilson
 VISIBLE = 0.02
 
 
-def compare(world, kind, before, after, natural=None):
+def compare(world, kind, before, after, natural=None, readings=None):
     """Metrics of one planted stereotype.
 
     Args:
@@ -32,6 +33,7 @@ def compare(world, kind, before, after, natural=None):
         after: {group: pictures} of the same seeds, the corrector for the stereotype's group left on in every group.
         natural: uncorrected pictures that never showed it, to tell a natural texture by; None takes those of `before`
             that show nothing planted.
+        readings: what `world.read` says of `before`, where that is known already: {group: reading}.
 
     Returns:
         {"stereotype_rate", "stereotype_gap"}: {"before", "after"}; rates are Wilson intervals. The gap is to the other
@@ -54,8 +56,8 @@ def compare(world, kind, before, after, natural=None):
         raise ValueError(f"expected a kind out of {', '.join(world.planted)}, got {kind!r}; take one that is planted")
     group, value = world.planted[kind]
     first = {g: pictures[: len(after[g])] for g, pictures in before.items()}
-    read = {g: world.read(pictures) for g, pictures in before.items()}
-    old = {g: rows[: len(after[g])] for g, (rows, _) in read.items()}
+    read = readings or {g: world.read(pictures) for g, pictures in before.items()}
+    old = {g: reading[0][: len(after[g])] for g, reading in read.items()}
     new = {g: world.read(pictures) for g, pictures in after.items()}
     others = [g for g in before if g != group]
     column = world.column[kind]
@@ -68,10 +70,10 @@ def compare(world, kind, before, after, natural=None):
     unchanged = [a[:, column] == b[:, column] for a, b in needless]
     own_value = [a[:, column] == value for a, _ in needless]
     if natural is None:
-        clean = {g: shows_none(world, rows) for g, (rows, _) in read.items()}
+        clean = {g: shows_none(world, reading[0]) for g, reading in read.items()}
         rows, residual = (torch.cat([read[g][i][clean[g]] for g in before]) for i in (0, 1))
     else:
-        rows, residual = world.read(natural)
+        rows, residual, *_ = world.read(natural)
         kept = rows[:, column] != value
         rows, residual = rows[kept], residual[kept]
     mended = shown & (now[:, column] != value)

@@ -22,8 +22,9 @@ class Portraits:
     ordered = ("skin", "x", "y")
 
     def read(self, images):
-        attributes = readers.read(images)[0]
-        return attributes, images - portraits.draw(attributes)
+        """(attributes, signed residual (N, 3, 64, 64), and the `readers.Reading` that they are of)."""
+        reading = readers.inspect(images)
+        return reading.attributes, images - portraits.draw(reading.attributes), reading
 
     def drawing(self, attributes):
         return portraits.draw(attributes)
@@ -88,11 +89,12 @@ def report(attribute, before, after):
     """
     target = portraits.STEREOTYPES[attribute][0]
     others = [group for group in before if group != target]
-    readings = {group: readers.inspect(images) for group, images in before.items()}
+    known = {group: WORLD.read(images) for group, images in before.items()}
+    readings = {group: reading for group, (*_, reading) in known.items()}
     corrected = readers.inspect(after[target])
     usual_residual = torch.cat([r.residual[shows_none(r.attributes)] for r in readings.values()]).mean()
     usual_flaw = sum(readings[group].flaw.mean().item() for group in others) / len(others)
-    return compare(WORLD, attribute, before, after) | {
+    return compare(WORLD, attribute, before, after, readings=known) | {
         "quality_gap": {
             "before": readings[target].flaw.mean().item() - usual_flaw,
             "after": corrected.flaw.mean().item() - usual_flaw,
