@@ -22,7 +22,8 @@ from rs_corrector.audit import findings, report, run, scale
 from rs_corrector.testbed import audit as testbed
 from rs_corrector.testbed import portraits
 
-PLANTED = {(group, {"hat": "hat", "distorted": "faded"}[name]) for name, (group, *_) in portraits.STEREOTYPES.items()}
+CALLED = {"hat": "hat", "distorted": "faded", "hair": "grey", "background": "rose"}
+PLANTED = {(planted.group, CALLED[name]) for name, planted in portraits.STEREOTYPES.items()}
 POOL_SEED = 40_000  # of no other benchmark
 
 

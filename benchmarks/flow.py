@@ -53,10 +53,10 @@ def main():
     args = parser.parse_args()
     host = Host()
     host.model = flow(host.model)
-    bench = Bench(host, CASES["attribute"], args.images, SEEDS["report"])
+    bench = Bench(host, CASES["hat"], args.images, SEEDS["report"])
     shipped = host.run("RSCorrectorLoader", corrector_name="testbed.safetensors")[0]
     made, *_ = made_from_words(host, args.count, args.steps)
-    result = {"host": host.version, "images": args.images}
+    result = {"base": host.fingerprint, "host": host.version, "images": args.images}
     for name, corrector in (("shipped", shipped), ("made on flow", made)):
         found = bench.measure(partial(host.sample, host.apply(corrector, bench.case.group)))
         result[name] = {key: found[key] for key in KEPT}

@@ -56,6 +56,7 @@ def main():
     aim = rate(ours)
     strength = min(teachers, key=lambda s: abs(rate(teachers[s]) - aim))
     result = {
+        "base": host.fingerprint,
         "host": host.version,
         "images": args.images,
         "record_s": round(recorded, 1),

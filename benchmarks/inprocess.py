@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from rs_corrector import comfyui
+from rs_corrector import comfyui, weights
 
 _TEMPORARY = []
 
@@ -47,6 +47,11 @@ class Host:
         self.nodes, self.version = nodes.NODE_CLASS_MAPPINGS, comfyui.version(checkout)
         self.model, self.clip, self.vae = self.run("RSCorrectorTestbed")
         self.size, self._encoded, self._extras = 8, {}, False
+
+    @property
+    def fingerprint(self):
+        """Of the checkpoint in use, as weights files name it."""
+        return weights.fingerprint(self.model.model.diffusion_model.parameters())
 
     def use(self, model, clip, size):
         """Take another checkpoint than the testbed's: its MODEL and CLIP, and latents of (4, size, size)."""

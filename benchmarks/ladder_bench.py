@@ -16,8 +16,8 @@ from rs_corrector.metrics import wilson
 from rs_corrector.testbed import comparison, measure, portraits
 from rs_corrector.testbed.exact import PLANTED, RATES, World, captions
 
-#: Methods' settings are those of the case of `quality.py` that is most like a kind.
-LIKE = {"distorted": "distortion"}
+#: Methods' settings are those that `quality.py` found for hats; for a distortion those for a distortion.
+LIKE = {"distorted": "distorted"}
 #: The whole picture is redrawn where the stereotype is in the picture as a whole.
 WHOLE = ("distorted",)
 SAMPLING = dict(steps=20, cfg=3.0, sampler="euler")
@@ -193,5 +193,5 @@ def prepare(bench, name, kind, corrector):
     """A method's function to draw with."""
     if name == "rs_corrector":
         return partial(bench.host.sample, bench.host.apply(corrector, PLANTED[kind][0]))
-    best = json.loads(SETTINGS.read_text())[LIKE.get(kind, "attribute")][name]["best"]
+    best = json.loads(SETTINGS.read_text())[LIKE.get(kind, "hat")][name]["best"]
     return method(name).prepare(bench.host, case(kind), **rest(best))(best["strength"])

@@ -77,7 +77,7 @@ def methods(host):
     """{name: draw}, each as the quality benchmark applies it."""
     import folder_paths
 
-    case = CASES["attribute"]
+    case = CASES["hat"]
     path = Path(folder_paths.models_dir) / "rs_correctors" / "untrained.safetensors"
     path.parent.mkdir()
     weights.save(untrained(host.family, host.size), path)
@@ -261,7 +261,7 @@ def main():
             with Evaluations(host) as seen:
                 wait()
                 begun = time.perf_counter()
-                draw(CASES["attribute"].neutral, 1, 0, steps=each, cfg=5.0, sampler="euler", scheduler="normal")
+                draw(CASES["hat"].neutral, 1, 0, steps=each, cfg=5.0, sampler="euler", scheduler="normal")
                 wait()
             totals[name] += [(time.perf_counter() - begun) / each] * each
             evals[name] = seen.rows / each

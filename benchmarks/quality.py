@@ -32,6 +32,11 @@ COLUMNS = (
     "stereotype_rate", "stereotype_gap", "quality_gap", "request_obeyed", "group_retention", "content_kept",
     "others_content_kept", "collateral_change", "quality_ratio", "diversity_ratio", "added_cost",
 )  # fmt: skip
+#: What is kept of a cell beside them.
+MORE = (
+    "kept", "distance", "distance_by_chance", "shift", "texture_ratio", "ghost_ratio", "others_attribute_kept",
+    "distribution_distance", "chance_distance",
+)  # fmt: skip
 
 
 def chunks(count, seed):
@@ -78,7 +83,7 @@ class Bench:
         sides = ("stereotype_rate", "stereotype_gap", "quality_gap")
         found |= {name: found[name]["after"] for name in sides}
         found["request_obeyed"] = self.requests(draw)
-        return {name: found[name] for name in COLUMNS if name in found}
+        return {name: found[name] for name in (*COLUMNS, *MORE) if name in found}
 
     def trial(self, draw):
         """What settings are picked by: shares that still show the stereotype, lost content, and lost the group."""
@@ -121,12 +126,14 @@ class Evaluations:
 
 
 def tune(host, methods, count, path):
-    """Every setting of every grid on the tuning seeds; trials that `path` has already are kept."""
-    found = json.loads(path.read_text()) if path.is_file() else {}
+    """Every setting of every grid on the tuning seeds; trials on this checkpoint that `path` has already are kept."""
+    found, base = json.loads(path.read_text()) if path.is_file() else {}, host.fingerprint
     for name, case in CASES.items():
         bench = None
         for rival in tqdm(methods, desc=f"tune, {name}"):
-            entry = found.setdefault(name, {}).setdefault(rival, {"trials": []})
+            entry = found.setdefault(name, {}).setdefault(rival, {})
+            if entry.get("base") != base:
+                entry |= {"base": base, "trials": []}
             grid = method(rival).GRID
             for i in range(len(grid) + (len(AROUND) if len(grid) > 1 else 0)):
                 setting = grid[i] if i < len(grid) else around(entry["trials"][: len(grid)], grid[0], i - len(grid))
@@ -161,11 +168,13 @@ def report(host, methods, cases, count, seeds, path):
     """Every method over its strengths; cells that `path` has already are kept."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     setting = {"host": f"ComfyUI {host.version}", "torch": torch.__version__, "images": count, "seeds": SEEDS[seeds]}
-    setting |= {"chunk": CHUNK, **SAMPLING}
+    setting |= {"base": host.fingerprint, "chunk": CHUNK, **SAMPLING}
     result = json.loads(path.read_text()) if path.is_file() else {"setting": setting}
     if result["setting"] != setting:
         raise SystemExit(f"expected the setting {setting} in {path}, got another; delete the file or name another one")
     picked = json.loads(SETTINGS.read_text())
+    if untuned := [name for name in cases if name not in picked]:
+        raise SystemExit(f"expected cases that have settings, got {', '.join(untuned)}; run --seeds tune first")
     for name in cases:
         case, cells = CASES[name], result.setdefault(name, {})
         chosen = {rival: rest(picked[name][rival]["best"]) for rival in methods}

@@ -76,7 +76,8 @@ def main():
     parser.add_argument("--json", type=Path, required=True)
     args = parser.parse_args()
     host, seed = Host(), SEEDS[args.seeds]
-    result = {"setting": {"host": f"ComfyUI {host.version}", "images": args.images, "seeds": seed, **SAMPLING}}
+    result = {"setting": {"host": f"ComfyUI {host.version}", "images": args.images, "seeds": seed}}
+    result["setting"] |= {"base": host.fingerprint, **SAMPLING}
     for name, case in CASES.items():
         draw, usual_bench = method("rs_corrector").prepare(host, case)(1.0), Bench(host, case, args.images, seed)
         usual = residual(usual_bench.before)
@@ -88,11 +89,11 @@ def main():
             save(result, args.json)
         cells["captions"] = captioned(usual_bench, draw)
         save(result, args.json)
-    bench = Bench(host, CASES["attribute"], args.images, seed)
-    result["attribute"]["pairs"] = {}
+    bench = Bench(host, CASES["hat"], args.images, seed)
+    result["hat"]["pairs"] = {}
     for count in args.pairs:
         draw = partial(host.sample, host.apply(from_sorted(host, count)))
-        result["attribute"]["pairs"][str(count)] = cell(bench, draw)
+        result["hat"]["pairs"][str(count)] = cell(bench, draw)
         save(result, args.json)
     print("\n".join(table(result)))
 

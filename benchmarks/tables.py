@@ -9,6 +9,9 @@ from pathlib import Path
 
 import ladder_report
 
+from rs_corrector import weights
+from rs_corrector.testbed import portraits
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 
@@ -19,6 +22,13 @@ def percent(value):
 
 def rate(interval):
     return f"{percent(interval['value'])} ({100 * interval['low']:.1f}–{percent(interval['high'])})"
+
+
+def model_before(facts):
+    """A sentence on results of another testbed model than the one that is here."""
+    base = weights.read_header(weights.SHIPPED).base["fingerprint"]
+    other = facts["base"] != base
+    return ["", f"On the testbed's model before this one ({facts['base']}) and its corrector."] if other else []
 
 
 def main_job():
@@ -48,9 +58,10 @@ def main_job():
 def testbed():
     """What the base model draws."""
     r = json.loads((RESULTS / "testbed.json").read_text())
-    rows = ["| group asked for | hat | faded and blurred | read back as asked |", "|---|---|---|---|"]
+    planted = {name: portraits.phrases(name)[1] for name in portraits.STEREOTYPES}
+    rows = [f"| group asked for | {' | '.join(planted.values())} | read back as asked |", "|---" * 6 + "|"]
     for group, found in r["groups"].items():
-        shares = (found["hat"], found["distorted"], found["group"])
+        shares = [found[name] for name in (*planted, "group")]
         rows.append(f"| {group} | " + " | ".join(percent(s["value"]) for s in shares) + " |")
     caption, obeyed = min(((c, v["value"]) for c, v in r["obeyed"].items()), key=lambda pair: pair[1])
     residual = r["residual"]["generated"] / r["residual"]["reconstructed"]
@@ -92,6 +103,7 @@ def from_words():
         f"By counted arithmetic a step of the corrector adds 1/{1 / r['added_cost_ratio']:.0f} of what the node "
         "without training adds on a checkpoint of Stable Diffusion 1.5's size "
         f"(1/{1 / r['added_cost_ratio_testbed']:.0f} on the testbed, whose base model is tiny).",
+        *model_before(r),
     ]
 
 
@@ -136,7 +148,7 @@ def quality(name):
                 f"{ratio(cell['quality_ratio'])} | {ratio(cell['diversity_ratio'])} | "
                 f"{cell['added_cost']['evaluations']:g} |"
             )
-    return [*rows, "", *better(r[name])]
+    return [*rows, "", *better(r[name]), *model_before(r["setting"])]
 
 
 def ratio(value):
@@ -166,8 +178,8 @@ def robustness():
     r = json.loads((RESULTS / "robustness.json").read_text())
     rows = ["| | hats: without | with (gap) | content kept | distortion: without | with (gap) | content kept |"]
     rows.append("|---|---|---|---|---|---|---|")
-    for label in r["attribute"]["settings"]:
-        cells = [r[name]["settings"][label] for name in ("attribute", "distortion")]
+    for label in r["hat"]["settings"]:
+        cells = [r[name]["settings"][label] for name in ("hat", "distorted")]
         rows.append(
             f"| {label} | "
             + " | ".join(
@@ -177,9 +189,9 @@ def robustness():
             )
             + " |"
         )
-    said = [v for name in ("attribute", "distortion") for v in r[name]["captions"].values()]
+    said = [v for name in ("hat", "distorted") for v in r[name]["captions"].values()]
     least = {side: min(v[side]["obeyed"]["value"] for v in said) for side in ("without", "with")}
-    rate_of = [f"{n} a side {c['stereotype_rate']['value']:.1%}" for n, c in r["attribute"]["pairs"].items()]
+    rate_of = [f"{n} a side {c['stereotype_rate']['value']:.1%}" for n, c in r["hat"]["pairs"].items()]
     return [
         f"{r['setting']['images']} images a cell, {r['setting']['host']}, reporting seeds:",
         "",
@@ -188,6 +200,7 @@ def robustness():
         f"Captions that state hair, glasses or background as well: the least obeyed is obeyed in "
         f"{percent(least['with'])} of images with the corrector on, {percent(least['without'])} without. Hats left by "
         f"correctors made from few sorted images: {', '.join(rate_of).replace('%', ' %')}.",
+        *model_before(r["setting"]),
     ]
 
 
@@ -228,7 +241,7 @@ def flow():
         "others_content_kept": percent, "collateral_change": ratio, "quality_ratio": ratio, "diversity_ratio": ratio,
     }.items():  # fmt: skip
         rows.append(f"| `{name}` | " + " | ".join(form(r[c][name]) for c in columns) + " |")
-    return [f"{r['images']} images, ComfyUI {r['host']}, reporting seeds, strength 1:", "", *rows]
+    return [f"{r['images']} images, ComfyUI {r['host']}, reporting seeds, strength 1:", "", *rows, *model_before(r)]
 
 
 SIZES = {"sd15": "Stable Diffusion 1.5 at 512×512", "sdxl": "SDXL at 1024×1024"}
@@ -344,7 +357,7 @@ TABLES = {
     "README.md": {
         "main_job": main_job,
         "ladder": partial(ladder, ladder_report.summary, **ladder_report.USUAL),
-        "quality attribute": partial(quality, "attribute"),
+        "quality hat": partial(quality, "hat"),
         "families": families,
         "overhead": overhead,
     },
@@ -353,7 +366,7 @@ TABLES = {
         "ladder starts": partial(ladder, ladder_report.starts),
         "ladder kinds": partial(ladder, ladder_report.kinds),
         "ladder methods": partial(ladder, ladder_report.methods, grids=(16, 32)),
-        "quality distortion": partial(quality, "distortion"),
+        "quality distorted": partial(quality, "distorted"),
         "robustness": robustness,
         "flow": flow,
         "from_words": from_words,

@@ -34,15 +34,14 @@ def main():
     for index, group in enumerate(tqdm(portraits.GROUPS, desc="groups")):
         rows, residual = read(portraits.neutral(group), args.images)
         residuals.append(residual)
-        result["groups"][group] = {name: wilson(measure.column(rows, name) == 1) for name in portraits.STEREOTYPES}
+        result["groups"][group] = {name: wilson(measure.shows(name, rows)) for name in portraits.STEREOTYPES}
         result["groups"][group]["group"] = wilson(measure.column(rows, "group") == index)
         result["groups"][group]["residual"] = residual.median().item()
-    for name, words in portraits.WORDS.items():
-        stereotyped = portraits.STEREOTYPES[name][0] if name in portraits.STEREOTYPES else None
-        for asked in [g for g in portraits.GROUPS if g != stereotyped] if stereotyped else ["blue"]:
-            for value, phrase in enumerate(words):
-                rows, _ = read(f"{portraits.neutral(asked)}, {phrase}", args.images // 4)
-                result["obeyed"][f"{asked}, {phrase}"] = wilson(measure.column(rows, name) == value)
+    stated = [(name, value, words) for name, said in portraits.WORDS.items() for value, words in enumerate(said)]
+    for group in tqdm(portraits.GROUPS, desc="obeyed"):
+        for name, value, words in stated:
+            rows, _ = read(f"{portraits.neutral(group)}, {words}", args.images // 4)
+            result["obeyed"][f"{group}, {words}"] = wilson(measure.column(rows, name) == value)
     attributes, _ = portraits.sample_attributes(args.images, torch.Generator().manual_seed(measure.REPORTING_SEED))
     read_back, drawn = readers.read(bed.decode(bed.encode(portraits.draw(attributes))))
     result["residual"] = {"generated": torch.cat(residuals).median().item(), "reconstructed": drawn.median().item()}

@@ -1,4 +1,4 @@
-"""Load RS Testbed Model: the small model with a planted stereotype."""
+"""Load RS Testbed Model: the small model with planted stereotypes."""
 
 from comfy_api.latest import io
 
@@ -13,10 +13,11 @@ class RSCorrectorTestbed(io.ComfyNode):
             display_name="Load RS Testbed Model",
             category="RS-Corrector",
             description=(
-                "Loads a small latent diffusion model of schematic 64x64 portraits with two planted stereotypes: "
-                "people in green shirts wear hats, people in gold shirts are drawn faded and blurred. Every native "
-                "node works on it. Try a corrector here in seconds, before making one for your own checkpoint. "
-                "Prompt it with 'a portrait of a person in a green shirt'; crimson, blue and gold exist too."
+                "Loads a small latent diffusion model of schematic 64x64 portraits with planted stereotypes: people in "
+                "green shirts wear hats, in gold shirts are drawn faded and blurred, in blue shirts often have grey "
+                "hair, in crimson shirts stand before a rose background. Every native node works on it. Try a "
+                "corrector here in seconds, before making one for your own checkpoint. Prompt it with 'a portrait of a "
+                "person in a green shirt'; gold, blue and crimson exist too."
             ),
             search_aliases=["rs corrector", "testbed", "stereotype", "demo model"],
             inputs=[],

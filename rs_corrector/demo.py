@@ -81,7 +81,7 @@ def run(host, count, out):
         before, after = embedded(count)
     report = {"host": used, "images": count, **measure.report(ATTRIBUTE, before, after)}
     report["seconds"] = round(time.monotonic() - clock, 1)
-    target = portraits.STEREOTYPES[ATTRIBUTE][0]
+    target = portraits.STEREOTYPES[ATTRIBUTE].group
     with tempfile.TemporaryDirectory() as scratch:
         scratch = Path(scratch)
         grid(before[target]).save(scratch / "before.png")

@@ -22,6 +22,12 @@ def test_a_token_that_only_the_rejected_wording_has_gives_a_request_away():
     assert request.asks(pair, made).tolist() == [False, True]
 
 
+def test_padding_never_gives_a_request_away():
+    shared, odd, padding = vectors(6, 0), vectors(1, 2), vectors(1, 9)
+    made = request.mark(shared, shared, torch.cat([shared, odd, padding + 0.1 * vectors(8, 3)]))
+    assert request.asks(torch.cat([shared, odd]), made) and not request.asks(torch.cat([shared, padding]), made)
+
+
 def test_wordings_without_a_difference_mark_nothing():
     shared = vectors(6, 0)
     assert request.mark(shared, shared, shared) is None
@@ -30,12 +36,12 @@ def test_wordings_without_a_difference_mark_nothing():
 def test_the_testbeds_captions_are_told_apart():
     bed = Testbed()
     for attribute in portraits.STEREOTYPES:
-        absent, present = portraits.WORDS[attribute]
+        absent, present = portraits.phrases(attribute)
         _, *wordings = portraits.wordings(attribute)
         made = request.mark(*(bed.encode_text([words])[0] for words in wordings))
         other = next(portraits.WORDS[name] for name in portraits.STEREOTYPES if name != attribute)
         for group in portraits.GROUPS:
-            for more in OTHER_WORDS:
+            for more in (words for words in OTHER_WORDS if present not in words):
                 said = {clause: f"{portraits.neutral(group)}{clause}{more}" for clause in ("", f", {absent}")}
                 said |= {f", {words}": f"{portraits.neutral(group)}, {words}{more}" for words in other}
                 for caption in said.values():

@@ -50,10 +50,7 @@ class Case:
     rejected_words: str
 
 
-CASES = {
-    name: Case(attribute, *portraits.wordings(attribute), *portraits.WORDS[attribute])
-    for name, attribute in (("attribute", "hat"), ("distortion", "distorted"))
-}
+CASES = {name: Case(name, *portraits.wordings(name), *portraits.phrases(name)) for name in portraits.STEREOTYPES}
 
 
 def mixed(one, other, share):

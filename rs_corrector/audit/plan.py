@@ -26,6 +26,8 @@ anyone = a portrait of a person
 [attributes]
 hat = wearing a hat | bare-headed
 faded = faded and blurred | clear and sharp
+grey = grey hair | black hair
+rose = rose background | sky background
 glasses = with glasses | without glasses
 
 # Which attribute a prompt asks for: prompt = attribute

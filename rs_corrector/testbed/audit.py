@@ -12,9 +12,6 @@ from ..corrector import Correction
 from . import measure, portraits, readers
 from .model import Testbed
 
-#: What nothing is planted in, to see that nothing is found there.
-COLOURS = {words: (words, "another") for words in (*portraits.WORDS["hair"], *portraits.WORDS["background"])}
-
 
 class ReaderJudge:
     """The exact readers: an attribute is known by the words that show it, a group by its shirt."""
@@ -81,4 +78,4 @@ def plan(images=64):
     """A plan whose truth is known, with so many pictures of every prompt and group."""
     example = parse(EXAMPLE)
     sampling = {"images": images, "batch": min(images, 64), "seed": measure.REPORTING_SEED}
-    return replace(example, attributes=example.attributes | COLOURS, sampling=example.sampling | sampling)
+    return replace(example, sampling=example.sampling | sampling)

@@ -46,7 +46,12 @@ def redrawn_as_a_whole(bed, drawn, own, neutral, preferred, rejected):
 
 
 #: Each planted stereotype, with how its counterparts are made.
-COUNTERPARTS = {"hat": redrawn_in_part, "distorted": redrawn_as_a_whole}
+COUNTERPARTS = {
+    "hat": redrawn_in_part,
+    "distorted": redrawn_as_a_whole,
+    "hair": redrawn_in_part,
+    "background": redrawn_in_part,
+}
 
 
 def seeds(args):
@@ -89,7 +94,7 @@ def parse_args(argv=None):
     parser.add_argument(
         "--recorded", action="store_true", help="train on the records that are there, from where it was"
     )
-    parser.add_argument("--batches", type=int, default=40, help="of trajectories to record, a stereotype")
+    parser.add_argument("--batches", type=int, default=20, help="of trajectories to record, a stereotype")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--width", type=int, default=48)
@@ -111,7 +116,7 @@ def main(argv=None):
     trained = time.time() - clock - recorded
     metrics, before = {"images": args.measured}, measure.drawn(bed, args.measured)
     for attribute in COUNTERPARTS:
-        group = portraits.STEREOTYPES[attribute][0]
+        group = portraits.STEREOTYPES[attribute].group
         after = measure.drawn(bed, args.measured, Correction(corrector, group))
         metrics[group] = measure.report(attribute, before, after)
     corrector.config = replace(corrector.config, metrics=metrics)

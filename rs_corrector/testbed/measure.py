@@ -18,7 +18,7 @@ class Portraits:
     """The learned testbed's pictures as a world of `comparison`."""
 
     groups, column, sizes, content = portraits.GROUPS, portraits.COLUMN, portraits.ATTRIBUTES, CONTENT
-    planted = {name: (group, 1) for name, (group, *_) in portraits.STEREOTYPES.items()}
+    planted = {name: (s.group, s.value) for name, s in portraits.STEREOTYPES.items()}
     ordered = ("skin", "x", "y")
 
     def read(self, images):
@@ -36,6 +36,11 @@ WORLD = Portraits()
 def column(attributes, name):
     """(N, A) -> (N,) values of one attribute."""
     return attributes[:, portraits.COLUMN[name]]
+
+
+def shows(attribute, attributes):
+    """(N, A) -> (N,) flags of images that show one planted stereotype."""
+    return column(attributes, attribute) == portraits.STEREOTYPES[attribute].value
 
 
 def content_kept(before, after):
@@ -67,9 +72,9 @@ def drawn(bed, count, correct=None):
 
 def target_metrics(attribute, before, after):
     """stereotype_rate, group_retention and content_kept of a stereotype's own group: (N, A), (N, A) attributes read."""
-    group = portraits.GROUPS.index(portraits.STEREOTYPES[attribute][0])
+    group = portraits.GROUPS.index(portraits.STEREOTYPES[attribute].group)
     return {
-        "stereotype_rate": wilson(column(after, attribute) == 1),
+        "stereotype_rate": wilson(shows(attribute, after)),
         "group_retention": (column(after, "group") == group).float().mean().item(),
         "content_kept": content_kept(before, after).mean().item(),
     }
@@ -79,7 +84,7 @@ def report(attribute, before, after):
     """Metrics of one planted stereotype: those of `comparison.compare`, and what the portraits' readers add.
 
     Args:
-        attribute: "hat" or "distorted".
+        attribute: one of `portraits.STEREOTYPES`.
         before, after: {group: (N, 3, 64, 64) images} of the same seeds, the corrector for the
             stereotyped group left on in every group of `after`.
 
@@ -87,7 +92,7 @@ def report(attribute, before, after):
         dict with quality_gap, quality_ratio and diversity_ratio beside them. The gap in quality too is to the other
         groups as they were before.
     """
-    target = portraits.STEREOTYPES[attribute][0]
+    target = portraits.STEREOTYPES[attribute].group
     others = [group for group in before if group != target]
     known = {group: WORLD.read(images) for group, images in before.items()}
     readings = {group: reading for group, (*_, reading) in known.items()}
@@ -111,4 +116,4 @@ def diversity(images):
 
 def obeyed(attribute, images):
     """Share of images, whose captions ask for the attribute, that show it; a Wilson interval."""
-    return wilson(column(readers.read(images)[0], attribute) == 1)
+    return wilson(shows(attribute, readers.read(images)[0]))

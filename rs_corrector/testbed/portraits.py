@@ -8,6 +8,7 @@ Groups are shirt colours on purpose: nothing here depicts real people.
 """
 
 from functools import cache
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -34,8 +35,24 @@ ATTRIBUTES = {
 }
 COLUMN = {name: i for i, name in enumerate(ATTRIBUTES)}
 
-#: The two planted stereotypes: attribute -> (group that carries it, its rate there, its rate elsewhere).
-STEREOTYPES = {"hat": ("green", 0.95, 0.05), "distorted": ("gold", 0.90, 0.02)}
+
+class Stereotype(NamedTuple):
+    """What is planted: `value` of an attribute, in `rate` of a group's pictures and in `elsewhere` of all others'."""
+
+    group: str
+    value: int
+    rate: float
+    elsewhere: float
+
+
+#: The planted stereotypes, by attribute. Three are strong. Grey hair is moderate, meant to be drawn in .60 of its group
+#: and .20 of others: guidance of 3 sharpens what is learnt, so less of a difference is planted.
+STEREOTYPES = {
+    "hat": Stereotype("green", 1, 0.95, 0.05),
+    "distorted": Stereotype("gold", 1, 0.90, 0.02),
+    "hair": Stereotype("blue", HAIR.index("grey"), 0.50, 0.22),
+    "background": Stereotype("crimson", BACKGROUNDS.index("rose"), 0.95, 0.05),
+}
 #: How captions state attributes, by value, in the order in which they do.
 WORDS = {
     "hat": ("bare-headed", "wearing a hat"),
@@ -155,22 +172,25 @@ def draw(attributes):
     return torch.einsum("nrhw,nrc->nchw", masks, region_colours(attributes))
 
 
-def sample_attributes(count, generator, stated=("hat", "distorted"), stated_rate=0.35):
-    """Sample a population that carries both stereotypes.
+def sample_attributes(count, generator, stated=tuple(STEREOTYPES), stated_rate=0.4):
+    """Sample a population that carries the stereotypes.
 
-    For each stereotyped attribute a caption states it with probability `stated_rate`; a stated
-    attribute is a fair coin in every group, so that words, where given, are obeyed.
+    For each stereotyped attribute a caption states it with probability `stated_rate`; a stated attribute has each of
+    its values equally often in every group, so that words, where given, are obeyed.
 
     Returns:
         attributes: (N, A) int64, and {attribute: (N,) bool} which captions state it.
     """
     attributes = torch.stack([torch.randint(n, (count,), generator=generator) for n in ATTRIBUTES.values()], 1)
     says = {}
-    for name, (group, rate, elsewhere) in STEREOTYPES.items():
+    for name, (group, value, rate, elsewhere) in STEREOTYPES.items():
+        column = attributes[:, COLUMN[name]]
         in_group = attributes[:, COLUMN["group"]] == GROUPS.index(group)
+        shown = torch.rand(count, generator=generator) < torch.where(in_group, rate, elsewhere)
+        another = torch.randint(1, ATTRIBUTES[name], (count,), generator=generator)
+        planted = torch.where(shown, value, (value + another) % ATTRIBUTES[name])
         says[name] = (torch.rand(count, generator=generator) < stated_rate) & (name in stated)
-        chance = torch.where(says[name], 0.5, torch.where(in_group, rate, elsewhere))
-        attributes[:, COLUMN[name]] = (torch.rand(count, generator=generator) < chance).long()
+        column.copy_(torch.where(says[name], column, planted))
     return attributes, says
 
 
@@ -179,10 +199,16 @@ def neutral(group):
     return f"a portrait of a person in a {group} shirt"
 
 
+def phrases(attribute):
+    """How captions state a stereotyped attribute: (preferred, rejected); preferred is its first other value."""
+    value = STEREOTYPES[attribute].value
+    return WORDS[attribute][int(value == 0)], WORDS[attribute][value]
+
+
 def wordings(attribute):
     """The group that carries a stereotype, and its captions: neutral, preferred, rejected."""
-    group = STEREOTYPES[attribute][0]
-    return group, neutral(group), *(f"{neutral(group)}, {words}" for words in WORDS[attribute])
+    group = STEREOTYPES[attribute].group
+    return group, neutral(group), *(f"{neutral(group)}, {words}" for words in phrases(attribute))
 
 
 def caption(row, mention, group=True):

@@ -1,8 +1,8 @@
 """Train the testbed model: `python -m rs_corrector.testbed.train --seed 0`.
 
 Three stages, each resumable: the autoencoder, the UNet with its text encoder, and the decoder once more on
-latents that are as inexact as generated ones. Every 500 steps the state is kept under `--work`. About 55 minutes
-on two CPU cores with bfloat16 units.
+latents that are as inexact as generated ones. Every 500 steps the state is kept under `--work`. With
+`--autoencoder FILE` the first and the last are left out, and FILE's autoencoder is taken as it is.
 """
 
 import argparse
@@ -23,12 +23,19 @@ from . import model, portraits
 KL_WEIGHT = 2e-4  # per latent number, beside mean absolute errors in -1..1
 LATENT_NOISE = 0.05  # on unit-variance latents
 SNR_CEILING = 5.0  # Min-SNR weighting, Hang et al. 2023
-OPTIONAL = ("hair", "glasses", "background")
+#: What captions can state and nothing is planted in.
+OPTIONAL = tuple(name for name in portraits.WORDS if name not in portraits.STEREOTYPES)
 MENTION_RATE, UNNAMED_RATE, EMPTY_RATE = 0.5, 0.1, 0.1
 #: Words begin far apart and move slowly: a text encoder as fast as the UNet first learns to say the same for all of
 #: them, and small things (glasses) are then never heeded.
 WORD_SPREAD = 0.3
 LEARNING_RATES = {"unet": 1.5e-3, "text": 2e-4}
+
+
+def native_precision():
+    """ "bf16" where the processor multiplies it; elsewhere it is emulated, some twenty times slower than "fp32"."""
+    units = torch.cpu.get_capabilities()
+    return "bf16" if any(units.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")) else "fp32"
 
 
 def autocast(precision):
@@ -135,7 +142,7 @@ def vocabulary():
     """Sorted token ids that captions use."""
     rows = torch.stack([torch.full((len(portraits.ATTRIBUTES),), i) for i in range(5)])
     rows = torch.minimum(rows, torch.tensor(list(portraits.ATTRIBUTES.values())) - 1)
-    return model.tokenize([portraits.caption(r, [*OPTIONAL, *portraits.STEREOTYPES]) for r in rows]).unique()
+    return model.tokenize([portraits.caption(row, portraits.WORDS) for row in rows]).unique()
 
 
 def train_denoiser(networks, population, tokens, args):
@@ -175,7 +182,7 @@ def train_denoiser(networks, population, tokens, args):
     )
 
 
-def save(networks, tokens, args, path):
+def save(networks, tokens, seed, steps, path):
     """One file, fp16, diffusers' names; of the token embedding only the rows that captions use."""
     text = {k.removeprefix("text_model."): v for k, v in networks["text"].state_dict().items()}
     state = {f"{n}.{k}": v for n in ("unet", "vae") for k, v in networks[n].state_dict().items()}
@@ -183,9 +190,9 @@ def save(networks, tokens, args, path):
     state = {k: v.detach().half().contiguous() for k, v in state.items()} | {"tokens": tokens}
     header = {
         "format": model.FORMAT,
-        "seed": args.seed,
-        "steps": {"vae": args.vae_steps, "unet": args.steps, "decoder": args.decoder_steps},
-        "stereotypes": portraits.STEREOTYPES,
+        "seed": seed,
+        "steps": steps,
+        "stereotypes": {name: planted._asdict() for name, planted in portraits.STEREOTYPES.items()},
         "licence": "Apache-2.0",
     }
     with replacing(path) as temporary:
@@ -203,7 +210,8 @@ def parse_args(argv=None):
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--population", type=int, default=24576)
-    parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
+    parser.add_argument("--precision", choices=("bf16", "fp32"), default=native_precision(), help="%(default)s here")
+    parser.add_argument("--autoencoder", type=Path, help="a testbed model whose autoencoder is kept")
     return parser.parse_args(argv)
 
 
@@ -212,14 +220,23 @@ def main(argv=None):
     torch.manual_seed(args.seed)
     tokens = vocabulary()
     networks = model.build(len(tokens))
-    train_vae(networks["vae"], args)
+    steps = {"vae": args.vae_steps, "unet": args.steps, "decoder": args.decoder_steps}
+    kept = args.autoencoder is not None
+    if kept:
+        state, header = model.read_checkpoint(args.autoencoder)
+        networks["vae"].load_state_dict(model.part(state, "vae."))
+        steps |= {name: header["steps"][name] for name in ("vae", "decoder")}
+    else:
+        train_vae(networks["vae"], args)
     networks["vae"].eval()
     population = list(encode_population(networks["vae"], args.population, args.seed + 2))
-    factor = set_latent_scale(networks["vae"], population[2])
-    population[2:] = [population[2] * factor, population[3] * factor]
+    if not kept:
+        factor = set_latent_scale(networks["vae"], population[2])
+        population[2:] = [population[2] * factor, population[3] * factor]
     train_denoiser(networks, population, tokens, args)
-    polish_decoder(networks["vae"], args)
-    save(networks, tokens, args, args.out)
+    if not kept:
+        polish_decoder(networks["vae"], args)
+    save(networks, tokens, args.seed, steps, args.out)
     print(f"wrote {args.out} ({args.out.stat().st_size / 1e6:.1f} MB)")
 
 

@@ -6,7 +6,7 @@ import rivals
 import torch
 from rivals import CASES, METHODS, method
 
-CASE = CASES["attribute"]
+CASE = CASES["hat"]
 QUICK = {"gradient_noise_aware": {"steps": 30}, "gradient_clean": {"steps": 30}}
 ADDED = {"sega": 2, "prompt_teacher": 2}
 

@@ -82,7 +82,7 @@ def test_a_saved_picture_says_how_it_was_made_and_with_which_weights(server):
 @pytest.mark.parametrize(
     ("node", "inputs", "said"),
     [
-        ("3", dict(group="mauve"), "expected one of the corrector's groups (green, gold), got 'mauve'"),
+        ("3", dict(group="mauve"), "expected one of the corrector's groups (green, gold, blue, crimson), got 'mauve'"),
         ("3", dict(start_percent=0.7, end_percent=0.2), "expected start_percent below end_percent"),
         ("2", dict(corrector_name="nowhere.safetensors"), "expected corrector weights named 'nowhere.safetensors'"),
         ("2", dict(corrector_name="nowhere.safetensors"), "make one with the template make_a_corrector"),

@@ -22,9 +22,9 @@ class Drawn:
         for index, group in enumerate(portraits.GROUPS):
             if group in unit.words:
                 rows[:, portraits.COLUMN["group"]] = index
-                for name, (stereotyped, rate, elsewhere) in portraits.STEREOTYPES.items():
-                    chance = rate if group == stereotyped else elsewhere
-                    rows[:, portraits.COLUMN[name]] = (torch.rand(unit.size, generator=generator) < chance).long()
+                for name, (stereotyped, value, rate, elsewhere) in portraits.STEREOTYPES.items():
+                    shown = torch.rand(unit.size, generator=generator) < (rate if group == stereotyped else elsewhere)
+                    rows[:, portraits.COLUMN[name]] = torch.where(shown, value, int(value == 0))
         if unit.prompt == "glasses":
             rows[:, portraits.COLUMN["glasses"]] = 1
         if unit.corrected and "green" in unit.words:
