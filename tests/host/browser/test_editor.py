@@ -149,7 +149,8 @@ def test_a_wrong_group_is_an_error_that_a_person_can_read(page):
     entry = page.run()
     assert entry["status"]["status_str"] == "error"
     page.page.get_by_role("button", name="View details").click()
-    page.page.get_by_text("expected one of the corrector's groups (green, gold, blue, crimson), got 'mauve'").first.wait_for()
+    said = "expected one of the corrector's groups (green, gold, blue, crimson), got 'mauve'"
+    page.page.get_by_text(said).first.wait_for()
     page.page.screenshot(path=SHOTS / "error.png")
 
 
