@@ -2,7 +2,8 @@
 
 Three stages, each resumable: the autoencoder, the UNet with its text encoder, and the decoder once more on
 latents that are as inexact as generated ones. Every 500 steps the state is kept under `--work`. With
-`--autoencoder FILE` the first and the last are left out, and FILE's autoencoder is taken as it is.
+`--autoencoder FILE` the first and the last are left out, and FILE's autoencoder is taken as it is. On two threads of
+an AMD EPYC with bfloat16 units one of the UNet's 4,000 steps takes 0.65 s, in fp32 1.05 s.
 """
 
 import argparse
