@@ -16,6 +16,7 @@ from inprocess import Host
 from torch.utils.flop_counter import FlopCounterMode
 
 from rs_corrector.corrector import Corrector
+from rs_corrector.metrics import wilson
 from rs_corrector.recipe import levels_for
 from rs_corrector.testbed import measure, portraits, readers
 
@@ -59,6 +60,7 @@ def main():
         "base": host.fingerprint,
         "host": host.version,
         "images": args.images,
+        "uncorrected": wilson(measure.shown("hat", before)),
         "record_s": round(recorded, 1),
         "train_s": round(trained, 1),
         **measured(before, drawn(host, ours, args.images)),

@@ -93,7 +93,7 @@ def from_words():
         "",
         "| corrector | hats nobody asked for | other attributes kept | read as the group asked for |",
         "|---|---|---|---|",
-        f"| none | {rate(before_correction())} | | |",
+        f"| none | {rate(r['uncorrected'])} | | |",
         *(
             f"| {name} | {rate(m['stereotype_rate'])} | {percent(m['content_kept'])} | "
             f"{percent(m['group_retention'])} |"
@@ -105,10 +105,6 @@ def from_words():
         f"(1/{1 / r['added_cost_ratio_testbed']:.0f} on the testbed, whose base model is tiny).",
         *model_before(r),
     ]
-
-
-def before_correction():
-    return json.loads((RESULTS / "main_job.json").read_text())["stereotype_rate"]["before"]
 
 
 def training():
