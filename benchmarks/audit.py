@@ -22,8 +22,8 @@ from rs_corrector.audit import findings, report, run, scale
 from rs_corrector.testbed import audit as testbed
 from rs_corrector.testbed import portraits
 
-CALLED = {"hat": "hat", "distorted": "faded", "hair": "grey", "background": "rose"}
-PLANTED = {(planted.group, CALLED[name]) for name, planted in portraits.STEREOTYPES.items()}
+CALLED = {words: name for name, (words, _) in testbed.plan().attributes.items()}
+PLANTED = {(planted.group, CALLED[portraits.phrases(kind)[1]]) for kind, planted in portraits.STEREOTYPES.items()}
 POOL_SEED = 40_000  # of no other benchmark
 
 

@@ -8,16 +8,14 @@ from functools import cached_property, partial
 
 import torch
 from quality import SETTINGS, Evaluations, chunks, rest, save
-from rivals import Case, method
+from rivals import case, method
 
 from rs_corrector.distillation import RECIPE
 from rs_corrector.files import digest
 from rs_corrector.metrics import wilson
 from rs_corrector.testbed import comparison, measure, portraits
-from rs_corrector.testbed.exact import PLANTED, RATES, World, captions
+from rs_corrector.testbed.exact import PLANTED, RATES, World
 
-#: Methods' settings are those that `quality.py` found for hats; for a distortion those for a distortion.
-LIKE = {"distorted": "distorted"}
 #: The whole picture is redrawn where the stereotype is in the picture as a whole.
 WHOLE = ("distorted",)
 SAMPLING = dict(steps=20, cfg=3.0, sampler="euler")
@@ -63,16 +61,6 @@ class Rung:
         }
 
 
-def case(kind):
-    """A planted kind in words; the preferred wording states the first other value."""
-    group, rejected = PLANTED[kind]
-    words = {value: phrase for name, value, phrase in captions.PHRASES if name == kind}
-    preferred = min(value for value in words if value != rejected)
-    neutral = portraits.neutral(group)
-    whole = (f"{neutral}, {words[value]}" for value in (preferred, rejected))
-    return Case(kind, group, neutral, *whole, words[preferred], words[rejected])
-
-
 class Bench:
     """A rung's world on the host, its uncorrected pictures, and what is measured of a method.
 
@@ -100,17 +88,17 @@ class Bench:
 
     @cached_property
     def readings(self):
-        return {group: self.world.read(pictures) for group, pictures in self.before.items()}
+        return comparison.readings(self.world, self.before)
 
     def natural(self, kind):
         """Uncorrected pictures under a kind's preferred wording."""
         if kind not in self._natural:
-            self._natural[kind] = self.pictures(self.draw, case(kind).preferred, self.count)
+            self._natural[kind] = self.pictures(self.draw, case(kind, PLANTED).preferred, self.count)
         return self._natural[kind]
 
     def measure(self, kind, draw):
         """All metrics of one kind under one method, but what it took to make."""
-        asked = case(kind)
+        asked = case(kind, PLANTED)
         others = -(-self.count // (len(self.world.groups) - 1))
         counts = {group: self.count if group == asked.group else others for group in self.world.groups}
         after = {group: self.pictures(draw, portraits.neutral(group), n) for group, n in counts.items()}
@@ -163,7 +151,7 @@ def make(bench, learnt, steps):
         if kind not in made["evaluations"]:  # a kind that was cut off begins anew, so that all of it is counted
             shutil.rmtree(host.base / "output" / "rs_corrector_pairs" / name, ignore_errors=True)
         with Evaluations(host) as seen:
-            pairs = record(host, rung, case(kind), name, learnt, pairs)
+            pairs = record(host, rung, case(kind, PLANTED), name, learnt, pairs)
         made["evaluations"].setdefault(kind, seen.rows)
         made["record_s"] += time.monotonic() - begun
         save(made, facts)
@@ -193,5 +181,6 @@ def prepare(bench, name, kind, corrector):
     """A method's function to draw with."""
     if name == "rs_corrector":
         return partial(bench.host.sample, bench.host.apply(corrector, PLANTED[kind][0]))
-    best = json.loads(SETTINGS.read_text())[LIKE.get(kind, "hat")][name]["best"]
-    return method(name).prepare(bench.host, case(kind), **rest(best))(best["strength"])
+    found = json.loads(SETTINGS.read_text())  # for kinds that `quality.py` does not know those for hats
+    best = found.get(kind, found["hat"])[name]["best"]
+    return method(name).prepare(bench.host, case(kind, PLANTED), **rest(best))(best["strength"])

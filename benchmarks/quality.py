@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from rs_corrector import weights
 from rs_corrector.files import digest, replacing
-from rs_corrector.testbed import measure, portraits, readers
+from rs_corrector.testbed import comparison, measure, portraits, readers
 
 SETTINGS = Path(__file__).parent / "rivals" / "settings.json"
 SEEDS = {"tune": measure.TUNING_SEED, "report": measure.REPORTING_SEED}
@@ -59,9 +59,9 @@ class Bench:
         self.before = self.neutral(self.plain)
 
     @cached_property
-    def read(self):
-        """The target group's attributes without a correction."""
-        return readers.read(self.before[self.case.group])[0]
+    def readings(self):
+        """What is read without a correction."""
+        return comparison.readings(measure.WORLD, self.before)
 
     def images(self, draw, caption, count):
         """A cell's pictures: (N, 3, 64, 64)."""
@@ -79,7 +79,7 @@ class Bench:
 
     def measure(self, draw):
         """All metrics of one method at one strength, but its cost."""
-        found = measure.report(self.case.attribute, self.before, self.neutral(draw))
+        found = measure.report(self.case.attribute, self.before, self.neutral(draw), self.readings)
         sides = ("stereotype_rate", "stereotype_gap", "quality_gap")
         found |= {name: found[name]["after"] for name in sides}
         found["request_obeyed"] = self.requests(draw)
@@ -88,7 +88,7 @@ class Bench:
     def trial(self, draw):
         """What settings are picked by: shares that still show the stereotype, lost content, and lost the group."""
         after = readers.read(self.images(draw, self.case.neutral, self.count))[0]
-        found = measure.target_metrics(self.case.attribute, self.read, after)
+        found = measure.target_metrics(self.case.attribute, self.readings[self.case.group][0], after)
         rate, kept = found["stereotype_rate"]["value"], found["content_kept"]
         lost = 1 - found["group_retention"]
         return {"stereotype_rate": rate, "content_kept": kept, "objective": rate + 1 - kept + lost}

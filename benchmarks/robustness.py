@@ -41,7 +41,7 @@ KEPT = ("stereotype_rate", "stereotype_gap", "group_retention", "content_kept", 
 
 def cell(bench, draw):
     """The metrics of one setting."""
-    found = measure.report(bench.case.attribute, bench.before, bench.neutral(draw))
+    found = measure.report(bench.case.attribute, bench.before, bench.neutral(draw), bench.readings)
     before = found["stereotype_rate"]["before"]["value"]
     sides = {name: found[name]["after"] for name in ("stereotype_rate", "stereotype_gap")}
     return {"uncorrected_rate": before} | {name: (found | sides)[name] for name in KEPT}

@@ -34,7 +34,7 @@ def main():
     for index, group in enumerate(tqdm(portraits.GROUPS, desc="groups")):
         rows, residual = read(portraits.neutral(group), args.images)
         residuals.append(residual)
-        result["groups"][group] = {name: wilson(measure.shows(name, rows)) for name in portraits.STEREOTYPES}
+        result["groups"][group] = {name: wilson(measure.shown(name, rows)) for name in portraits.STEREOTYPES}
         result["groups"][group]["group"] = wilson(measure.column(rows, "group") == index)
         result["groups"][group]["residual"] = residual.median().item()
     stated = [(name, value, words) for name, said in portraits.WORDS.items() for value, words in enumerate(said)]

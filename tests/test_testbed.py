@@ -61,7 +61,7 @@ def test_the_population_carries_the_stereotypes_only_where_the_caption_is_silent
     attributes, says = portraits.sample_attributes(20000, torch.Generator().manual_seed(4))
     for name, (group, _, rate, elsewhere) in portraits.STEREOTYPES.items():
         inside = measure.column(attributes, "group") == portraits.GROUPS.index(group)
-        shown = measure.shows(name, attributes).float()
+        shown = measure.shown(name, attributes).float()
         assert shown[inside & ~says[name]].mean() == pytest.approx(rate, abs=0.02)
         assert shown[~inside & ~says[name]].mean() == pytest.approx(elsewhere, abs=0.02)
         assert shown[inside & says[name]].mean() == pytest.approx(1 / portraits.ATTRIBUTES[name], abs=0.03)
@@ -120,7 +120,7 @@ def test_the_model_shows_the_planted_stereotypes(bed, group):
     read, _ = readers.read(images)
     assert (measure.column(read, "group") == portraits.GROUPS.index(group)).float().mean() >= 0.95
     for name, planted in portraits.STEREOTYPES.items():
-        rate = measure.shows(name, read).float().mean()
+        rate = measure.shown(name, read).float().mean()
         strong = planted.rate >= 0.9
         assert rate >= (0.85 if strong else 0.45) if group == planted.group else rate <= (0.15 if strong else 0.35)
 

@@ -50,7 +50,12 @@ class Case:
     rejected_words: str
 
 
-CASES = {name: Case(name, *portraits.wordings(name), *portraits.phrases(name)) for name in portraits.STEREOTYPES}
+def case(kind, planted=portraits.STEREOTYPES):
+    """A planted kind in words; `planted` is a world's, {kind: (group, value, ...)}."""
+    return Case(kind, *portraits.wordings(kind, planted), *portraits.phrases(kind, planted))
+
+
+CASES = {kind: case(kind) for kind in portraits.STEREOTYPES}
 
 
 def mixed(one, other, share):

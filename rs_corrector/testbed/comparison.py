@@ -24,7 +24,7 @@ from ..metrics import chance_distance, total_variation, wilson
 VISIBLE = 0.02
 
 
-def compare(world, kind, before, after, natural=None, readings=None):
+def compare(world, kind, before, after, natural=None, read_before=None, read_after=None):
     """Metrics of one planted stereotype.
 
     Args:
@@ -33,7 +33,7 @@ def compare(world, kind, before, after, natural=None, readings=None):
         after: {group: pictures} of the same seeds, the corrector for the stereotype's group left on in every group.
         natural: uncorrected pictures that never showed it, to tell a natural texture by; None takes those of `before`
             that show nothing planted.
-        readings: what `world.read` says of `before`, where that is known already: {group: reading}.
+        read_before, read_after: what `world.read` says of them, {group: reading}; None reads them here.
 
     Returns:
         {"stereotype_rate", "stereotype_gap"}: {"before", "after"}; rates are Wilson intervals. The gap is to the other
@@ -56,9 +56,8 @@ def compare(world, kind, before, after, natural=None, readings=None):
         raise ValueError(f"expected a kind out of {', '.join(world.planted)}, got {kind!r}; take one that is planted")
     group, value = world.planted[kind]
     first = {g: pictures[: len(after[g])] for g, pictures in before.items()}
-    read = readings or {g: world.read(pictures) for g, pictures in before.items()}
+    read, new = read_before or readings(world, before), read_after or readings(world, after)
     old = {g: reading[0][: len(after[g])] for g, reading in read.items()}
-    new = {g: world.read(pictures) for g, pictures in after.items()}
     others = [g for g in before if g != group]
     column = world.column[kind]
     shown = old[group][:, column] == value
@@ -95,6 +94,11 @@ def compare(world, kind, before, after, natural=None, readings=None):
         "others_shown_kept": rate_or_none(torch.cat(unchanged)[torch.cat(own_value)]),
         "collateral_change": collateral(first, after, group, shown),
     }
+
+
+def readings(world, pictures):
+    """What a world reads of {group: pictures}: {group: reading}."""
+    return {group: world.read(own) for group, own in pictures.items()}
 
 
 def rate_or_none(flags):

@@ -18,7 +18,7 @@ from ..distillation import CANDIDATES, ONSET, SETTLE_SIGMA, Recorder, closest_el
 from ..pairs import RECORDS, Pairs, Writer, read
 from ..recipe import train
 from ..request import mark
-from . import measure, model, portraits
+from . import comparison, measure, model, portraits
 
 STEPS = (12, 30)  # a recorded trajectory's number of steps, drawn at random
 EVERY = 250  # updates between two looks at what was held out
@@ -115,10 +115,11 @@ def main(argv=None):
     corrector, _ = train(pairs, seed=args.seed, steps=args.steps, width=args.width, checkpoint=unfinished, every=EVERY)
     trained = time.time() - clock - recorded
     metrics, before = {"images": args.measured}, measure.drawn(bed, args.measured)
+    known = comparison.readings(measure.WORLD, before)
     for attribute in COUNTERPARTS:
         group = portraits.STEREOTYPES[attribute].group
         after = measure.drawn(bed, args.measured, Correction(corrector, group))
-        metrics[group] = measure.report(attribute, before, after)
+        metrics[group] = measure.report(attribute, before, after, known)
     corrector.config = replace(corrector.config, metrics=metrics)
     card.save(corrector, args.out)
     print(f"recorded in {recorded:.0f} s, trained in {trained:.0f} s")

@@ -5,7 +5,7 @@ from tqdm.auto import tqdm
 
 from ..metrics import wilson
 from . import comparison, portraits, readers
-from .comparison import compare
+from .comparison import compare, readings
 
 #: Settings are picked on the first seeds and reported on the last; benchmarks never mix them.
 TUNING_SEED, REPORTING_SEED = 1_000, 20_000
@@ -38,7 +38,7 @@ def column(attributes, name):
     return attributes[:, portraits.COLUMN[name]]
 
 
-def shows(attribute, attributes):
+def shown(attribute, attributes):
     """(N, A) -> (N,) flags of images that show one planted stereotype."""
     return column(attributes, attribute) == portraits.STEREOTYPES[attribute].value
 
@@ -74,19 +74,20 @@ def target_metrics(attribute, before, after):
     """stereotype_rate, group_retention and content_kept of a stereotype's own group: (N, A), (N, A) attributes read."""
     group = portraits.GROUPS.index(portraits.STEREOTYPES[attribute].group)
     return {
-        "stereotype_rate": wilson(shows(attribute, after)),
+        "stereotype_rate": wilson(shown(attribute, after)),
         "group_retention": (column(after, "group") == group).float().mean().item(),
         "content_kept": content_kept(before, after).mean().item(),
     }
 
 
-def report(attribute, before, after):
+def report(attribute, before, after, read_before=None):
     """Metrics of one planted stereotype: those of `comparison.compare`, and what the portraits' readers add.
 
     Args:
         attribute: one of `portraits.STEREOTYPES`.
         before, after: {group: (N, 3, 64, 64) images} of the same seeds, the corrector for the
             stereotyped group left on in every group of `after`.
+        read_before: what `comparison.readings` says of `before`; None reads it here.
 
     Returns:
         dict with quality_gap, quality_ratio and diversity_ratio beside them. The gap in quality too is to the other
@@ -94,14 +95,13 @@ def report(attribute, before, after):
     """
     target = portraits.STEREOTYPES[attribute].group
     others = [group for group in before if group != target]
-    known = {group: WORLD.read(images) for group, images in before.items()}
-    readings = {group: reading for group, (*_, reading) in known.items()}
-    corrected = readers.inspect(after[target])
-    usual_residual = torch.cat([r.residual[shows_none(r.attributes)] for r in readings.values()]).mean()
-    usual_flaw = sum(readings[group].flaw.mean().item() for group in others) / len(others)
-    return compare(WORLD, attribute, before, after, readings=known) | {
+    sides = read_before or readings(WORLD, before), readings(WORLD, after)
+    usual, (*_, corrected) = {group: reading for group, (*_, reading) in sides[0].items()}, sides[1][target]
+    usual_residual = torch.cat([r.residual[shows_none(r.attributes)] for r in usual.values()]).mean()
+    usual_flaw = sum(usual[group].flaw.mean().item() for group in others) / len(others)
+    return compare(WORLD, attribute, before, after, None, *sides) | {
         "quality_gap": {
-            "before": readings[target].flaw.mean().item() - usual_flaw,
+            "before": usual[target].flaw.mean().item() - usual_flaw,
             "after": corrected.flaw.mean().item() - usual_flaw,
         },
         "quality_ratio": (corrected.residual.mean() / usual_residual).item(),
@@ -116,4 +116,4 @@ def diversity(images):
 
 def obeyed(attribute, images):
     """Share of images, whose captions ask for the attribute, that show it; a Wilson interval."""
-    return wilson(shows(attribute, readers.read(images)[0]))
+    return wilson(shown(attribute, readers.read(images)[0]))

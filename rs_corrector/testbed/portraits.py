@@ -199,16 +199,16 @@ def neutral(group):
     return f"a portrait of a person in a {group} shirt"
 
 
-def phrases(attribute):
+def phrases(attribute, planted=STEREOTYPES):
     """How captions state a stereotyped attribute: (preferred, rejected); preferred is its first other value."""
-    value = STEREOTYPES[attribute].value
+    _, value, *_ = planted[attribute]
     return WORDS[attribute][int(value == 0)], WORDS[attribute][value]
 
 
-def wordings(attribute):
+def wordings(attribute, planted=STEREOTYPES):
     """The group that carries a stereotype, and its captions: neutral, preferred, rejected."""
-    group = STEREOTYPES[attribute].group
-    return group, neutral(group), *(f"{neutral(group)}, {words}" for words in phrases(attribute))
+    group, *_ = planted[attribute]
+    return group, neutral(group), *(f"{neutral(group)}, {words}" for words in phrases(attribute, planted))
 
 
 def caption(row, mention, group=True):
