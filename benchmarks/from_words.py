@@ -19,6 +19,7 @@ from rs_corrector.corrector import Corrector
 from rs_corrector.metrics import wilson
 from rs_corrector.recipe import levels_for
 from rs_corrector.testbed import measure, portraits, readers
+from rs_corrector.testbed.distil import OTHERS
 
 GROUP, NEUTRAL, PREFERRED, REJECTED = portraits.wordings("hat")
 DRAWING = dict(steps=20, cfg=3.0, sampler_name="euler", scheduler="normal")
@@ -79,9 +80,9 @@ def main():
 
 def made_from_words(host, count, steps):
     """A corrector of the host's model from three wordings, and the seconds that recording and training took."""
-    words = dict(neutral=NEUTRAL, preferred=PREFERRED, rejected=REJECTED, negative="")
+    words = dict(neutral=NEUTRAL, preferred=PREFERRED, rejected=REJECTED, negative="", others=OTHERS)
     clock = time.monotonic()
-    (pairs,) = host.run(
+    pairs, *_ = host.run(
         "RSCorrectorPairsFromWords", model=host.model, group=GROUP, name="words", count=count, batch_size=64, seed=1,
         **{side: host.encode(text) for side, text in words.items()}, **SIZE, **DRAWING,
     )  # fmt: skip
@@ -130,7 +131,7 @@ def as_made_for_sd15(corrector):
 def cost_ratio(corrector, base_gflop, size):
     """Added arithmetic of the corrector over that of the teacher: two evaluations of the base model."""
     x = torch.zeros(1, corrector.config.latent_channels, size, size)
-    return gflop(lambda: corrector.delta(x, torch.ones(1), "")) / (2 * base_gflop)
+    return gflop(lambda: corrector.delta(x, torch.ones(1), x)) / (2 * base_gflop)
 
 
 def gflop(call):

@@ -10,14 +10,13 @@ import torch
 from quality import SETTINGS, Evaluations, chunks, rest, save
 from rivals import case, method
 
-from rs_corrector.distillation import RECIPE
 from rs_corrector.files import digest
+from rs_corrector.method import RECIPE
 from rs_corrector.metrics import wilson
 from rs_corrector.testbed import comparison, measure, portraits
+from rs_corrector.testbed.distil import OTHERS
 from rs_corrector.testbed.exact import PLANTED, RATES, World
 
-#: The whole picture is redrawn where the stereotype is in the picture as a whole.
-WHOLE = ("distorted",)
 SAMPLING = dict(steps=20, cfg=3.0, sampler="euler")
 LEARNT, STEPS = 64, 2500
 #: First of the seeds that are learnt from.
@@ -166,14 +165,14 @@ def make(bench, learnt, steps):
 
 
 def record(host, rung, asked, name, learnt, merge_with):
-    """Pairs from words for one kind, beside those of others; the whole picture is redrawn for a distortion."""
+    """Pairs from words for one kind, beside those of others."""
     words = {side: host.encode(getattr(asked, side)) for side in ("neutral", "preferred", "rejected")}
+    words |= {"others": host.encode(OTHERS), "negative": host.encode("")}
     return host.run(
-        "RSCorrectorPairsFromWords", model=host.model, group=asked.group, name=name, negative=host.encode(""),
+        "RSCorrectorPairsFromWords", model=host.model, group=asked.group, name=name,
         count=learnt, batch_size=min(learnt, 32), seed=RECORD_SEED, width=8 * rung.grid, height=8 * rung.grid,
         steps=SAMPLING["steps"], cfg=SAMPLING["cfg"], sampler_name=SAMPLING["sampler"], scheduler=rung.scheduler,
         merge_with=merge_with, **words,
-        redraw="the whole picture" if asked.attribute in WHOLE else "where the wordings differ",
     )[0]  # fmt: skip
 
 

@@ -61,7 +61,7 @@ def untrained(family, size, groups=("someone",)):
     table = sigmas()
     config = Config(
         kind="delta", groups=groups, latent_format=family.latent_format, latent_channels=family.channels,
-        sigma_data=1.0, sigma_min=table[0].item(), sigma_max=table[-1].item(), onset=1.0,
+        sigma_data=1.0, sigma_min=table[0].item(), sigma_max=table[-1].item(), windows=[(0.0, 1.0)],
         width=WIDTH, levels=recipe.levels_for((size, size)),
     )  # fmt: skip
     torch.manual_seed(0)

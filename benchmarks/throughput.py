@@ -18,10 +18,11 @@ from from_words import DRAWING, GROUP, NEUTRAL, PREFERRED, REJECTED, SIZE
 from inprocess import Host
 from quality import save
 from torch.profiler import ProfilerActivity, profile
-from training import noise
+from training import FACTS, noise
 
 from rs_corrector import recipe
 from rs_corrector.pairs import RECORDS, SIDES, Pairs, Writer
+from rs_corrector.testbed.distil import OTHERS
 
 #: (latent size, kind, batch, profiled steps)
 TRAINING = ((8, RECORDS, 128, 40), (64, RECORDS, 16, 6), (64, SIDES, 16, 6))
@@ -59,7 +60,7 @@ class Stopwatch:
 
 def recording(host, count):
     """Images a second from words, the checkpoint's evaluations an image, and its share of the time."""
-    words = dict(neutral=NEUTRAL, preferred=PREFERRED, rejected=REJECTED, negative="")
+    words = dict(neutral=NEUTRAL, preferred=PREFERRED, rejected=REJECTED, negative="", others=OTHERS)
     words = {side: host.encode(text) for side, text in words.items()}
     common = dict(model=host.model, group=GROUP, batch_size=64, seed=1, **words, **SIZE, **DRAWING)
     with Stopwatch(host.model.model.diffusion_model) as network:
@@ -76,7 +77,7 @@ def recording(host, count):
 
 def training(size, kind, batch, steps):
     """Samples a second, and the shares of the time by sort of operation."""
-    base = {"sigma_min": 0.03, "sigma_max": 14.6, "onset": 1.0}
+    base = {"sigma_min": 0.03, "sigma_max": 14.6}
     recorder, clock, shares = profile(activities=[ProfilerActivity.CPU]), [], Counter()
 
     def watch(step, history):
@@ -89,7 +90,7 @@ def training(size, kind, batch, steps):
 
     with tempfile.TemporaryDirectory() as folder:
         writer = Writer(folder, Pairs(kind, "SD15", base))
-        writer.append("group", **noise(kind, 1000, size))
+        writer.append("group", FACTS, **noise(kind, 1000, size))
         with suppress(Profiled):
             recipe.train(writer.pairs, steps=1000, batch=batch, watch=watch)
     for event in recorder.key_averages():

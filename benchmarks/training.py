@@ -21,6 +21,8 @@ from rs_corrector import recipe
 from rs_corrector.pairs import RECORDS, SIDES, Pairs, Writer
 
 SHARD = 1000
+#: Steps of a recorded run, and what its set has to know of its group.
+RUN, FACTS = 20, {"level": 3.0}
 COUNTS = (100, 1_000, 10_000)
 #: (latent size, kind, pairs, steps, batch); 8 is the testbed's size, 64 that of 512x512 pixels.
 CELLS = [
@@ -53,7 +55,7 @@ def main():
 
 def measure(size, kind, count, steps, batch):
     """Write `count` pairs, train on them for `steps`."""
-    base = {"sigma_min": 0.03, "sigma_max": 14.6, "onset": 1.0}
+    base = {"sigma_min": 0.03, "sigma_max": 14.6}
     peak, begun = 0, []
 
     def watch(step, history):
@@ -65,7 +67,7 @@ def measure(size, kind, count, steps, batch):
         writer = Writer(folder, Pairs(kind, "SD15", base))
         clock = time.monotonic()
         for _ in range(0, count, SHARD):
-            writer.append("group", **noise(kind, min(SHARD, count), size))
+            writer.append("group", FACTS, **noise(kind, min(SHARD, count), size))
         written = time.monotonic() - clock
         disk = sum(s.path.stat().st_size for s in writer.pairs.shards)
         recipe.train(writer.pairs, steps=steps, batch=batch, watch=watch, every=steps)
@@ -83,11 +85,13 @@ def measure(size, kind, count, steps, batch):
 
 
 def noise(kind, count, size):
-    latents = torch.randn(count, 4, size, size)
     if kind == SIDES:
-        return {"latents": latents, "side": torch.arange(count) % 2}
-    sigma = torch.linspace(14.6, 0.03, 20).repeat(-(-count // 20))[:count]
-    return {"x": latents, "sigma": sigma, "signal": torch.ones(count), "delta": latents}
+        return {"latents": torch.randn(count, 4, size, size), "side": torch.arange(count) % 2}
+    runs = -(-count // RUN)
+    denoised = torch.randn(runs, RUN, 4, size, size)
+    level = torch.linspace(14.6, 0.03, RUN).expand(runs, RUN)
+    area, choice = torch.ones(runs, 1, size, size), torch.zeros(runs, dtype=torch.int64)
+    return {"goal": denoised[:, 0] + 1, "denoised": denoised, "level": level, "area": area, "choice": choice}
 
 
 def private_memory():

@@ -3,7 +3,7 @@
 import torch
 from comfy_api.latest import io
 
-from ..rs_corrector.corrector import PREFERRED, REJECTED, UNMARKED
+from ..rs_corrector.corrector import PREFERRED, REJECTED
 from ..rs_corrector.pairs import SIDES
 from . import host
 from .sampling_inputs import drawing, merged, opened, output
@@ -17,7 +17,7 @@ class RSCorrectorPairsFromPrompts(io.ComfyNode):
             display_name="RS Pairs from Prompts",
             category="RS-Corrector/make",
             description=(
-                "Draws images under the preferred, the rejected and the neutral wording and keeps their latents. "
+                "Draws images under the preferred and the rejected wording and keeps their latents. "
                 "The corrector made of them can also score latents. 'RS Pairs from Words' keeps more of the picture."
             ),
             search_aliases=["rs corrector", "preference pairs", "make corrector"],
@@ -34,7 +34,7 @@ class RSCorrectorPairsFromPrompts(io.ComfyNode):
         writer = opened(SIDES, model, name)
         facts = writer.resume(group, host.digest(words, width, height, seed, *settings), {})
         request = host.mark_request(neutral, preferred, rejected)
-        sides = {PREFERRED: preferred, REJECTED: rejected, UNMARKED: neutral}
+        sides = {PREFERRED: preferred, REJECTED: rejected}
         while (done := writer.pairs.count(group) // len(sides)) < count:
             size = host.latent_size(model, min(batch_size, count - done), height, width)
             drawn = [host.draw(model, side, negative, size, seed + done, *settings) for side in sides.values()]

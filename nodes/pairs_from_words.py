@@ -2,12 +2,14 @@
 
 from comfy_api.latest import io
 
-from ..rs_corrector.distillation import CANDIDATES, RECIPE, SETTLE_SIGMA, closest_elsewhere, trajectories
+from ..rs_corrector.method import RECIPE
 from ..rs_corrector.pairs import RECORDS
+from ..rs_corrector.recording import recorded, report
 from . import host
 from .sampling_inputs import drawing, merged, opened, output
+from .sheet import Sheet
 
-PART, WHOLE = "where the wordings differ", "the whole picture"
+AUTO, PART, WHOLE = "decided by the wordings", "where the wordings differ", "the whole picture"
 
 
 class RSCorrectorPairsFromWords(io.ComfyNode):
@@ -20,50 +22,59 @@ class RSCorrectorPairsFromWords(io.ComfyNode):
             description=(
                 "Lets your checkpoint draw the neutral prompt, redraws each image under the preferred wording only "
                 "where the two wordings differ, and records the corrections that lead from one to the other. No data "
-                "set is needed. Each image is drawn about eight times; a run that is cut off goes on where it stopped."
+                "set is needed. Each image is drawn about twelve times; a run that is cut off goes on where it stopped."
             ),
             search_aliases=["rs corrector", "record", "distill", "words", "make corrector"],
             inputs=[
-                *drawing(),
+                *drawing(
+                    io.Conditioning.Input(
+                        "others", tooltip="Describe anybody, 'a photo of a person', in the same style: whom to spare."
+                    )
+                ),
                 io.Combo.Input(
                     "redraw",
-                    options=[PART, WHOLE],
-                    default=PART,
+                    options=[AUTO, PART, WHOLE],
+                    default=AUTO,
                     optional=True,
                     tooltip="Redraw a part for what people wear, hold or look like. Redraw the whole picture where "
                     "the stereotype is in its light, its sharpness or its style.",
                 ),
+                io.Vae.Input("vae", optional=True, tooltip="Connect the VAE to see the sheet sharply."),
             ],
-            outputs=[output()],
+            outputs=[
+                output(),
+                io.Image.Output(
+                    display_name="sheet",
+                    tooltip="Connect to Preview Image: first images, where they are redrawn, and their counterparts.",
+                ),
+                io.String.Output(
+                    display_name="report", tooltip="Connect to Preview as Text: what was recorded, what was dropped."
+                ),
+            ],
         )
 
     @classmethod
-    def execute(cls, model, neutral, preferred, rejected, negative, group, name, count, batch_size, width, height,
-                steps, cfg, sampler_name, scheduler, seed, merge_with=None, redraw=PART):  # fmt: skip
+    def execute(cls, model, neutral, preferred, rejected, negative, others, group, name, count, batch_size, width,
+                height, steps, cfg, sampler_name, scheduler, seed, merge_with=None, redraw=AUTO, vae=None):  # fmt: skip
         group = group.strip()
-        settings = (steps, cfg, sampler_name, scheduler)
-        words = (neutral, preferred, rejected, negative)
+        wordings = dict(neutral=neutral, preferred=preferred, rejected=rejected, others=others)
+        settings = (width, height, seed, redraw, steps, cfg, sampler_name, scheduler)
         writer = opened(RECORDS, model, name)
-        facts = writer.resume(group, host.digest(words, width, height, seed, redraw, *settings, *RECIPE), {"images": 0})
-        request = host.mark_request(neutral, preferred, rejected)
-        while (done := facts["images"]) < count:
-            size = host.latent_size(model, min(batch_size, count - done), height, width)
-            own = seed + (1 + CANDIDATES) * done
-            drawn = host.draw(model, neutral, negative, size, own, *settings)
-            asked = (model, preferred, negative, size)
-            if redraw == WHOLE:
-                goal = host.draw(*asked, own, *settings)
-            else:
-                mask = host.redraw_mask(model, preferred, rejected, drawn)
-                redrawn = []
-                for again in range(own + 1, own + 1 + CANDIDATES):
-                    inside = host.draw(*asked, again, *settings, latents=drawn, mask=mask)
-                    redrawn.append(host.draw(*asked, again, *settings, latents=inside, below=SETTLE_SIGMA))
-                goal = closest_elsewhere(redrawn, drawn, mask)
-            led, led_model = host.recorded(model, goal, own)
-            host.draw(led_model, neutral, negative, size, own, *settings)
-            spared, spared_model = host.recorded(model, None, own)
-            host.draw(spared_model, preferred, negative, size, own, *settings)
-            facts["images"] += size[0]
-            writer.append(group, dict(facts), request, **trajectories(led, spared))
-        return merged(writer.pairs, merge_with)
+        _, *size = host.latent_size(model, 1, height, width)
+        checkpoint = host.HostCheckpoint(model, wordings, negative, size, seed, steps, sampler_name, scheduler)
+        sheet = Sheet(writer.beside(group, "sheet.png"), lambda z: host.seen(model, vae, z))
+        batches = recorded(
+            checkpoint,
+            writer,
+            group,
+            count=count,
+            batch_size=batch_size,
+            cfg=cfg,
+            begun=host.digest((*wordings.values(), negative), *settings, *RECIPE),
+            whole={AUTO: None, PART: False, WHOLE: True}[redraw],
+            request=host.mark_request(neutral, preferred, rejected),
+        )
+        for batch in batches:
+            sheet.add(batch)
+        out = merged(writer.pairs, merge_with)
+        return io.NodeOutput(*out.result, sheet.picture(), report(writer.pairs.source[group]))

@@ -56,13 +56,14 @@ def output():
     return RSPairs.Output(display_name="pairs", tooltip="Connect to Train RS Corrector.")
 
 
-def drawing():
-    """All inputs of a node that draws pairs under three wordings."""
+def drawing(*more):
+    """All inputs of a node that draws pairs under three wordings, and perhaps more."""
     return [
         io.Model.Input("model", tooltip="Connect the checkpoint that the corrector is for."),
         io.Conditioning.Input("neutral", tooltip="Describe the group and nothing else."),
         *wordings(),
         io.Conditioning.Input("negative", tooltip="Use your usual negative prompt."),
+        *more,
         *where(),
         *sampling(),
         merge(),

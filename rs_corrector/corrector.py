@@ -1,11 +1,13 @@
 """The anti-stereotypical preference and the update that it makes.
 
 A preference is ``h = log p+(x; sigma) - log p-(x; sigma)``. By Tweedie's formula its gradient is closed-form,
-``sigma^2 grad h = D+ - D- =: delta``, so correcting a latent needs no autograd, only small denoisers:
+``sigma^2 grad h = D+ - D- =: delta``, so correcting a latent needs no autograd, only small networks:
 
-    D' = D + strength * gain * w(sigma) * delta(x, sigma, group)
+    D' = D + strength * gain * w(sigma) * delta,     D the checkpoint's own denoised prediction
 
-Every kind of corrector answers `delta`; only a pair of denoisers also has a gate and a score.
+There are two kinds. A "denoiser_pair" has learnt D+ and D- themselves, reads the noisy latent x, and has a score as
+well. A "delta" has learnt the correction itself and reads D: the checkpoint has done the denoising, and what is
+left is small image-to-image work on a nearly clean latent.
 """
 
 import math
@@ -20,7 +22,7 @@ from .network import Network
 
 KINDS = ("denoiser_pair", "delta")
 #: Labels of a denoiser_pair, for every group.
-PREFERRED, REJECTED, UNMARKED = 0, 1, 2
+PREFERRED, REJECTED = 0, 1
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,11 @@ class Config:
     """What a weights file says of itself; round-trips through its header (see `weights.py`).
 
     Attributes:
-        kind: "denoiser_pair", two labels of one denoiser, or "delta", the difference regressed directly.
+        kind: "denoiser_pair", two labels of one denoiser, or "delta", the correction learnt directly.
         groups: perceived groups by the user's names, in label order.
         gains: one a group; strength 1 is the full correction.
-        onset: noise level (VE) at which the correction has half its weight, None for full weight; see `weight`.
+        windows: (release, onset) noise levels (VE), one a group, between which the correction acts; see `weight`.
         context: size of the token embeddings by which it tells requests (`request.py`); 0 tells none.
-        unmarked: a denoiser_pair also saw the model's own unmarked outputs, so it has a gate.
         latent_format: ComfyUI's class name for the latent space, "SD15".
         latent_channels: of that space.
         sigma_data: standard deviation of clean latents.
@@ -54,9 +55,8 @@ class Config:
     width: int
     levels: int
     gains: tuple = ()
-    onset: float | None = None
+    windows: tuple = ()
     context: int = 0
-    unmarked: bool = False
     training: dict = field(default_factory=dict)
     metrics: dict = field(default_factory=dict)
     base: dict = field(default_factory=dict)
@@ -66,6 +66,7 @@ class Config:
     def __post_init__(self):
         object.__setattr__(self, "groups", tuple(self.groups))
         object.__setattr__(self, "gains", tuple(self.gains) or (1.0,) * len(self.groups))
+        object.__setattr__(self, "windows", tuple(map(tuple, self.windows)) or ((0.0, None),) * len(self.groups))
 
     def asdict(self):
         return asdict(self)
@@ -81,7 +82,7 @@ class Corrector(nn.Module):
     def __init__(self, config, name="", digest=""):
         super().__init__()
         self.config, self.name, self.digest = config, name, digest
-        per_group = 3 if config.kind == "denoiser_pair" else 1
+        per_group = 2 if config.kind == "denoiser_pair" else 1
         self.network = Network(config.latent_channels, config.width, config.levels, per_group * len(config.groups))
         if config.context:
             self.register_buffer("requests", torch.zeros(len(config.groups), 2, config.context))
@@ -113,22 +114,26 @@ class Corrector(nn.Module):
         return request.asks(tokens, self.requests[index])
 
     def precondition(self, sigma, signal):
-        """EDM's coefficients (Karras et al. 2022, table 1) for x = signal * z + sigma * n.
+        """(c_in, c_out, c_skip, c_noise) of what the network reads and answers.
 
-        With k^2 = sigma^2 + sigma_data^2 signal^2 they are c_in = 1/k, c_out = sigma sigma_data / k, and
+        A denoiser_pair has EDM's (Karras et al. 2022, table 1) for x = signal * z + sigma * n: with
+        k^2 = sigma^2 + sigma_data^2 signal^2 they are c_in = 1/k, c_out = sigma sigma_data / k, and
         c_skip = signal sigma_data^2 / k^2. VE has signal 1; flow has signal 1 - sigma, finite at signal 0.
-        The network is told the VE level sigma/signal, clamped to what it has seen.
+        A delta reads clean latents: 1/sigma_data, sigma_data, 0.
+        Both are told the VE level sigma/signal, clamped to what they have seen.
         """
         c = self.config
-        k = (sigma**2 + (c.sigma_data * signal) ** 2).sqrt()
         level = sigma / (signal.clamp_min(1e-6) if torch.is_tensor(signal) else signal)
         c_noise = level.clamp(c.sigma_min, c.sigma_max).log() / 4
+        if c.kind == "delta":
+            return 1 / c.sigma_data, c.sigma_data, 0.0, c_noise
+        k = (sigma**2 + (c.sigma_data * signal) ** 2).sqrt()
         return 1 / k, sigma * c.sigma_data / k, signal * (c.sigma_data / k) ** 2, c_noise
 
-    def raw(self, x, sigma, label, signal=1.0):
-        """c_out * F(c_in x, c_noise, label), before any gain; (B, C, H, W), (B,), (B,) -> (B, C, H, W)."""
+    def raw(self, latent, sigma, label, signal=1.0):
+        """c_out * F(c_in latent, c_noise, label), before any gain; (B, C, H, W), (B,), (B,) -> (B, C, H, W)."""
         c_in, c_out, _, c_noise = self.precondition(sigma, signal)
-        return expand(c_out) * self.network(expand(c_in) * x, c_noise, label)
+        return expand(c_out) * self.network(expand(c_in) * latent, c_noise, label)
 
     def denoise(self, x, sigma, label, signal=1.0):
         """D_label(x, sigma), a denoiser_pair's own prediction of the clean latent."""
@@ -136,32 +141,24 @@ class Corrector(nn.Module):
         _, _, c_skip, _ = self.precondition(sigma, signal)
         return expand(c_skip) * x + self.raw(x, sigma, label, signal)
 
-    def delta(self, x, sigma, group="", signal=1.0, gated=False):
-        """The full correction of x towards the preferred depiction, in x0 space.
+    def delta(self, x, sigma, denoised, group="", signal=1.0):
+        """The full correction towards the preferred depiction, in x0 space.
 
         Args:
-            x: (B, C, H, W) noisy latent in model space, ``signal * z + sigma * n``.
+            x: (B, C, H, W) noisy latent in model space, ``signal * z + sigma * n``; what a denoiser_pair reads.
             sigma: (B,) noise level, in the base model's own parameterisation.
+            denoised: (B, C, H, W) the base model's prediction after guidance; what a delta reads.
             group: which perceived group.
             signal: 1 for EPS and v-prediction (VE form); (B,) ``1 - sigma`` for flow matching.
-            gated: use D+ - D0 with D0 the unmarked denoiser; by the mixture identity this equals
-                P(rejected | x) * (D+ - D-) and vanishes where nothing is wrong.
 
         Returns:
-            (B, C, H, W), D+ - D- times the group's gain.
+            (B, C, H, W), times the group's gain.
         """
         index = self.group_index(group)
         gain = self.config.gains[index]
         if self.config.kind == "delta":
-            if gated:
-                self.need_pair("a gate")
-            return gain * self.raw(x, sigma, self._labels(x, index), signal)
-        if gated and not self.config.unmarked:
-            raise ValueError(
-                "expected a corrector that saw unmarked latents for a gate, got one that did not; add some"
-            )
-        other = UNMARKED if gated else REJECTED
-        labels = torch.cat([self._labels(x, 3 * index + PREFERRED), self._labels(x, 3 * index + other)])
+            return gain * self.raw(denoised, sigma, self._labels(x, index), signal)
+        labels = torch.cat([self._labels(x, 2 * index + side) for side in (PREFERRED, REJECTED)])
         signals = signal.repeat(2) if torch.is_tensor(signal) else signal
         preferred, rejected = self.raw(torch.cat([x, x]), sigma.repeat(2), labels, signals).chunk(2)
         return gain * (preferred - rejected)  # the skip terms cancel
@@ -176,7 +173,7 @@ class Corrector(nn.Module):
         index, c = self.group_index(group), self.config
 
         def denoisers(x, sigma):
-            return tuple(self.denoise(x, sigma, self._labels(x, 3 * index + side)) for side in (PREFERRED, REJECTED))
+            return tuple(self.denoise(x, sigma, self._labels(x, 2 * index + side)) for side in (PREFERRED, REJECTED))
 
         return likelihood_ratio(z, denoisers, noise_levels(c.sigma_min, c.sigma_max, levels), seed)
 
@@ -208,7 +205,7 @@ class Correction:
     """
 
     def __init__(self, corrector, group="", strength=1.0, start=float("inf"), end=0.0, mask=None):
-        corrector.group_index(group)
+        self.window = corrector.config.windows[corrector.group_index(group)]
         if not start > end:
             raise ValueError(f"expected a window whose start sigma lies above its end, got {start} to {end}; swap them")
         self.corrector, self.group, self.strength, self.start, self.end = corrector, group, strength, start, end
@@ -224,9 +221,8 @@ class Correction:
         if (self.start, self.end) != (float("inf"), 0.0) and not self.end <= float(sigma[0]) <= self.start:
             return denoised
         sigma = sigma.float()
-        onset = self.corrector.config.onset
-        delta = self.corrector.delta(x.float(), sigma, self.group, signal)
-        update = self.strength * expand(weight(sigma, signal, onset)) * delta
+        delta = self.corrector.delta(x.float(), sigma, denoised.float(), self.group, signal)
+        update = self.strength * expand(weight(sigma, signal, *self.window)) * delta
         if self.mask is not None:
             update = update * self._place(x)
         self.calls, self.size = self.calls + 1, self.size + update.norm() / denoised.norm()
@@ -240,16 +236,16 @@ class Correction:
         return self._placed
 
 
-def weight(sigma, signal=1.0, onset=None):
-    """w(sigma) = 1 / (1 + (sigma / onset)^4), (B,): a correction comes in as it becomes specific to the image.
+def weight(sigma, signal=1.0, release=0.0, onset=None):
+    """w(sigma) = 1 / (1 + (sigma / onset)^4) * 1 / (1 + (release / sigma)^4), (B,).
 
-    Where noise hides the image, delta can only be the mean difference of two depictions. Adding that decides
-    attributes that nobody asked to change, so the correction waits until x tells what there is to correct.
-    Noise is measured in the VE form, sigma / signal; None is full weight everywhere.
+    A correction comes in as it becomes specific to the image: where noise hides the image it can only be a mean, and
+    adding that decides attributes that nobody asked to change. It ends where the base model is to finish the picture by
+    itself. Noise is measured in the VE form, sigma / signal; without an onset it is there from the beginning.
     """
-    if onset is None:
-        return torch.ones_like(sigma)
-    return (onset * signal) ** 4 / ((onset * signal) ** 4 + sigma**4)
+    comes = 1.0 if onset is None else (onset * signal) ** 4 / ((onset * signal) ** 4 + sigma**4)
+    goes = sigma**4 / ((release * signal) ** 4 + sigma**4) if release else torch.ones_like(sigma)
+    return comes * goes
 
 
 def noise_levels(low, high, count=16):

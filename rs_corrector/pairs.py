@@ -3,8 +3,10 @@
 A set is a folder with a manifest and shards, one group a shard, in safetensors (fp16, latents in model space):
 
     manifest.json           {"format", "format_version", "kind", "latent_format", "base", "source", "shards"}
-    green-00000.safetensors of kind "sides":   latents (N, C, H, W), side (N,): 0 preferred, 1 rejected, 2 unmarked
-                            of kind "records": x (N, C, H, W), sigma (N,), signal (N,), delta (N, C, H, W)
+    green-00000.safetensors of kind "sides":   latents (N, C, H, W), side (N,): 0 preferred, 1 rejected
+                            of kind "records": runs of S steps; goal (N, C, H, W) their counterparts, denoised
+                            (N, S, C, H, W) the predictions on the way, level (N, S) their VE noise levels, area
+                            (N, 1, H, W) where the two may differ, choice (N,) the preferred wording, -1 any
                             made from words: also request (2, E), see `request.py`
 
 The manifest names a shard only once it is whole, so a run that is cut off keeps all finished shards and goes on
@@ -23,9 +25,9 @@ from safetensors.torch import save_file
 
 from .files import replacing
 
-FORMAT, FORMAT_VERSION = "rs-corrector-pairs", 1
+FORMAT, FORMAT_VERSION = "rs-corrector-pairs", 2  # 2: predictions and one counterpart a run
 SIDES, RECORDS = "sides", "records"
-TENSORS = {SIDES: ("latents", "side"), RECORDS: ("x", "sigma", "signal", "delta")}
+TENSORS = {SIDES: ("latents", "side"), RECORDS: ("goal", "denoised", "level", "area", "choice")}
 REQUEST = "request"
 FEWEST = 8  # pairs that can be trained on
 
@@ -133,13 +135,14 @@ class Rows:
         return int(self.ends[-1])
 
     def __getitem__(self, index):
-        """(N,) int64 -> rows in fp32 (integers stay)."""
+        """(N,) int64, or two of them for the first two axes -> rows in fp32 (integers stay)."""
+        index, *second = index if isinstance(index, tuple) else (index,)
         part = torch.searchsorted(self.ends, index, right=True)
         starts = torch.cat([self.ends.new_zeros(1), self.ends[:-1]])
-        rows = torch.empty(len(index), *self.parts[0].shape[1:], dtype=self.parts[0].dtype)
+        rows = torch.empty(len(index), *self.parts[0].shape[1 + len(second) :], dtype=self.parts[0].dtype)
         for p in part.unique():
             here = part == p
-            rows[here] = self.parts[p][index[here] - starts[p]]
+            rows[here] = self.parts[p][(index[here] - starts[p], *(other[here] for other in second))]
         return rows.float() if rows.is_floating_point() else rows
 
 
@@ -180,6 +183,11 @@ class Writer:
             )
         return dict(known)
 
+    def beside(self, group, name):
+        """Path of a file of a group in the set's folder."""
+        slug = re.sub(r"[^\w-]+", "_", group.strip()) or "group"
+        return self.folder / f"{slug}-{name}"
+
     def drop(self, group):
         """Take a group out of the set and delete its shards."""
         gone = [s for s in self.pairs.shards if s.group == group]
@@ -213,9 +221,8 @@ class Writer:
         known = replace(self.pairs, shards=self.pairs.shards[-1:]).shape() if self.pairs.shards else shape
         if shape != known:
             raise PairsError(f"expected latents of shape {known}, as in the set, got {shape}; use another name")
-        slug = re.sub(r"[^\w-]+", "_", group) or "group"
         taken = {s.path.name for s in self.pairs.shards}
-        path = next(p for i in count() if (p := self.folder / f"{slug}-{i:05}.safetensors").name not in taken)
+        path = next(p for i in count() if (p := self.beside(group, f"{i:05}.safetensors")).name not in taken)
         stored = {
             k: t.detach().cpu().to(torch.float16 if t.is_floating_point() else t.dtype) for k, t in tensors.items()
         }
@@ -255,7 +262,10 @@ def read(folder):
     try:
         manifest = json.loads(path.read_text())
         if (manifest["format"], manifest["format_version"]) != (FORMAT, FORMAT_VERSION):
-            raise PairsError(f"expected {FORMAT} version {FORMAT_VERSION} at {folder}, got another; record it again")
+            raise PairsError(
+                f"expected {FORMAT} version {FORMAT_VERSION} at {folder}, got another; choose another name, or delete "
+                "the folder, and run the node that made it"
+            )
         shards = tuple(Shard(folder / s["file"], s["group"], s["count"]) for s in manifest["shards"])
         pairs = Pairs(manifest["kind"], manifest["latent_format"], manifest["base"], manifest["source"], shards)
     except (json.JSONDecodeError, KeyError, TypeError) as error:

@@ -3,10 +3,11 @@
 import torch
 
 from . import __version__
-from .corrector import UNMARKED, Config
+from .corrector import Config
 from .distillation import distil
+from .method import WINDOW
 from .pairs import FEWEST, RECORDS, PairsError
-from .score_matching import train_denoiser_pair
+from .score_matching import SORTED_WINDOW, train_denoiser_pair
 
 HELD_OUT = 0.1
 
@@ -21,11 +22,12 @@ class Subset:
         return len(self.where)
 
     def __getitem__(self, index):
-        return self.rows[self.where[index]]
+        first, *second = index if isinstance(index, tuple) else (index,)
+        return self.rows[(self.where[first], *second) if second else self.where[first]]
 
 
 def train(pairs, *, seed=0, steps=2500, batch=128, lr=2e-3, width=48, levels=None, device="cpu", **fitting):
-    """Train a corrector on a set of pairs; the last tenth of every group is held out.
+    """Train a corrector on a set of pairs; a tenth of every group is held out.
 
     Args:
         pairs: a `Pairs` of either kind: recorded corrections give a "delta", marked sides a "denoiser_pair".
@@ -56,14 +58,13 @@ def train(pairs, *, seed=0, steps=2500, batch=128, lr=2e-3, width=48, levels=Non
         )
     config = Config(
         kind="delta" if pairs.kind == RECORDS else "denoiser_pair",
-        unmarked=pairs.kind != RECORDS and all(_has_unmarked(rows) for rows in learned.values()),
         groups=pairs.groups,
         latent_format=pairs.latent_format,
         latent_channels=channels,
         sigma_data=deviation,
         sigma_min=low,
         sigma_max=high,
-        onset=pairs.base.get("onset"),
+        windows=[_window(pairs, group) for group in pairs.groups],
         context=max((r.shape[1] for r in requests.values()), default=0),
         width=width,
         levels=levels or levels_for(size),
@@ -91,18 +92,19 @@ def levels_for(size):
     return max(1, min(6, min(size).bit_length() - 2))
 
 
-def _has_unmarked(rows):
-    return bool((rows["side"][torch.arange(len(rows["side"]))] == UNMARKED).any())
+def _window(pairs, group):
+    """Between which noise levels the correction of a group acts: multiples of the decision level, where it is known."""
+    if pairs.kind != RECORDS:
+        return SORTED_WINDOW
+    return tuple(multiple * pairs.source[group]["level"] for multiple in WINDOW)
 
 
 def _split(kind, rows):
-    """(learned, held out) row indices: the last tenth of each side, or of the trajectories, which stay whole."""
+    """(learned, held out) row indices: every tenth run, or the last tenth of each side."""
     if kind == RECORDS:
-        sigma = rows["sigma"][torch.arange(len(rows["sigma"]))]
-        cut = len(sigma) - max(1, int(HELD_OUT * len(sigma)))
-        begins = [0, *((sigma[1:] > sigma[:-1]).nonzero().flatten() + 1).tolist()]  # noise only falls within one
-        cut = max((b for b in begins if b <= cut), default=0) or cut
-        return torch.arange(cut), torch.arange(cut, len(sigma))
+        runs = torch.arange(len(rows["level"]))
+        held_out = runs % round(1 / HELD_OUT) == FEWEST - 1
+        return runs[~held_out], runs[held_out]
     side = rows["side"][torch.arange(len(rows["side"]))]
     sides = [(side == value).nonzero().flatten() for value in side.unique()]
     cuts = [len(side) - max(1, int(HELD_OUT * len(side))) for side in sides]
@@ -110,17 +112,12 @@ def _split(kind, rows):
 
 
 def _measure(pairs, learned):
-    """(sigma_data, sigma_min, sigma_max): of clean latents measured, of records estimated where noise is least."""
+    """(sigma_data, sigma_min, sigma_max): the deviation of clean latents, and the noise levels that were seen."""
+    name = "goal" if pairs.kind == RECORDS else "latents"
+    probe = [rows[name][torch.arange(min(len(rows[name]), 1024))] for rows in learned.values()]
+    deviation = torch.cat(probe).std().clamp_min(1e-2).item()
     if pairs.kind != RECORDS:
-        probe = [rows["latents"][torch.arange(min(len(rows["latents"]), 1024))] for rows in learned.values()]
-        return torch.cat(probe).std().item(), pairs.base["sigma_min"], pairs.base["sigma_max"]
-    rows = {
-        name: torch.cat([r[name][torch.arange(min(len(r[name]), 4096))] for r in learned.values()])
-        for name in ("x", "sigma", "signal")
-    }
-    level = rows["sigma"] / rows["signal"].clamp_min(1e-3)
-    least = level.argsort()[: max(len(level) // 20, 1)]
-    noisy = rows["x"][least] / rows["signal"][least].view(-1, 1, 1, 1)
-    variance = noisy.var() - level[least].square().mean()
+        return deviation, pairs.base["sigma_min"], pairs.base["sigma_max"]
+    level = torch.cat([rows["level"][torch.arange(len(rows["level"]))].flatten() for rows in learned.values()])
     high = min(level.max().item(), 1e3)
-    return variance.clamp_min(1e-4).sqrt().item(), min(level.min().item(), 0.5 * high), high
+    return deviation, min(level.min().item(), 0.5 * high), high

@@ -4,9 +4,12 @@ from dataclasses import replace
 
 import torch
 
-from .corrector import PREFERRED, REJECTED, UNMARKED, Correction, Corrector, expand, noise_levels
+from .corrector import PREFERRED, REJECTED, Correction, Corrector, expand, noise_levels
 from .training import fit
 
+#: (release, onset) of a correction, as in `corrector.weight`: it comes in where noise is as strong as latents of unit
+#: variance. With words a level is measured instead.
+SORTED_WINDOW = (0.0, 1.0)
 #: Gains that are tried, in this order.
 GAINS = (1.0, 1.125, 1.25, 1.375, 1.5, 1.625, 1.75, 1.875, 2.0)
 
@@ -17,8 +20,7 @@ def train_denoiser_pair(latents, config, *, batch, seed, device="cpu", held_out=
     Stereotypes are decided at high noise, where EDM's own log-normal would hardly look.
 
     Args:
-        latents: {group: {"latents": (N, C, H, W) in model space, "side": (N,) int64}}; sides need not be
-            aligned, and unmarked ones may be absent, but then the gate is not to be used.
+        latents: {group: {"latents": (N, C, H, W) in model space, "side": (N,) int64}}; sides need not be aligned.
         config: a `Config` of kind "denoiser_pair".
         held_out: the same, for validation.
         fitting: for `training.fit`: steps, lr, checkpoint and so on.
@@ -52,7 +54,7 @@ def train_denoiser_pair(latents, config, *, batch, seed, device="cpu", held_out=
 
     validate = None
     if held_out is not None:
-        marked = {k: v for k, v in rows_by_label(held_out, config.groups).items() if k % 3 != UNMARKED}
+        marked = rows_by_label(held_out, config.groups)
 
         @torch.no_grad()
         def validate():
@@ -62,7 +64,7 @@ def train_denoiser_pair(latents, config, *, batch, seed, device="cpu", held_out=
             """
             generator = torch.Generator().manual_seed(seed)
             z, label = _balanced(marked, held_out, 4 * batch, generator)
-            other = label // 3 * 3 + (REJECTED - label % 3)
+            other = label // 2 * 2 + (REJECTED - label % 2)
             right, wrong = errors(z, [label, other], generator)
             return (right / wrong).mean().item()
 
@@ -97,7 +99,7 @@ def calibrated(corrector, group, shape, seed=0, images=32, steps=20, chunk=32):
     def score(side, gain):
         correct, scores = Correction(corrector, group, gain), []
         for x in start.to(device).split(chunk):
-            label = torch.full((len(x),), 3 * index + side, device=device)
+            label = torch.full((len(x),), 2 * index + side, device=device)
             for level, following in zip(levels, levels[1:]):
                 sigma = torch.full((len(x),), level, device=device)
                 denoised = correct(x, sigma, corrector.denoise(x, sigma, label))
@@ -118,12 +120,11 @@ def rows_by_label(latents, groups):
     where = {}
     for index, group in enumerate(groups):
         side = latents[group]["side"][torch.arange(len(latents[group]["side"]))]
-        for value, name in ((PREFERRED, "preferred"), (REJECTED, "rejected"), (UNMARKED, "unmarked")):
+        for value, name in ((PREFERRED, "preferred"), (REJECTED, "rejected")):
             rows = (side == value).nonzero().flatten()
-            if len(rows):
-                where[3 * index + value] = (group, rows)
-            elif value != UNMARKED:
+            if not len(rows):
                 raise ValueError(f"expected {name} latents of {group!r}, got none; mark some on both sides")
+            where[2 * index + value] = (group, rows)
     return where
 
 

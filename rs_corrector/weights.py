@@ -13,12 +13,12 @@ from .corrector import KINDS, Config, Corrector
 from .files import digest, replacing
 
 #: 2: the weight of a noise level falls with its fourth power, and a corrector may tell requests. 3: one `film` for
-#: all blocks, every pixel normalised by itself.
-FORMAT_VERSION = 3
+#: all blocks, every pixel normalised by itself. 4: a "delta" reads the prediction, between two levels a group.
+FORMAT_VERSION = 4
 KEY = "rs_corrector"
 #: The file that comes with the pack.
 SHIPPED = Path(__file__).resolve().parents[1] / "corrector_weights" / "testbed.safetensors"
-_RETRAIN = "get the file again or make the corrector anew"
+_RETRAIN = "get the file again or make the corrector anew, with the template 'make a corrector' or 'from sorted images'"
 #: Bounds of what a header may ask for, so that a forged one cannot claim the memory of the machine.
 _LIMITS = {"width": (8, 512), "levels": (1, 6), "latent_channels": (1, 128)}
 
@@ -165,7 +165,14 @@ def _problems(c):
         yield f"one positive gain a group, got {c.gains!r}"
     if not all(number(v) and v > 0 for v in (c.sigma_data, c.sigma_min, c.sigma_max)) or c.sigma_min >= c.sigma_max:
         yield f"0 < sigma_min < sigma_max and sigma_data > 0, got {c.sigma_min!r}, {c.sigma_max!r}, {c.sigma_data!r}"
-    if c.onset is not None and not (number(c.onset) and c.onset > 0):
-        yield f"a positive onset or none, got {c.onset!r}"
+    if len(c.windows) != len(c.groups) or not all(map(_is_window, c.windows)):
+        yield f"a window of levels a group, 0 <= release < onset or no onset, got {c.windows!r}"
     if not isinstance(c.latent_format, str) or not all(isinstance(d, dict) for d in (c.training, c.metrics, c.base)):
         yield "a latent format name and objects for training, metrics and base, got other types"
+
+
+def _is_window(window):
+    if len(window) != 2 or not all(value is None or isinstance(value, float) for value in window):
+        return False
+    release, onset = window
+    return release is not None and 0 <= release < (1e4 if onset is None else onset) and (onset or 1) < 1e4

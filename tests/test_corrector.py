@@ -1,6 +1,5 @@
 """The preference, its closed forms and the update that it makes."""
 
-import math
 from dataclasses import replace
 
 import pytest
@@ -9,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rs_corrector.corrector import Config, Correction, Corrector, expand, likelihood_ratio, noise_levels, weight
-from rs_corrector.distillation import Recorder, closest_elsewhere, distil, edit_mask, trajectories
+from rs_corrector.distillation import distil
 from rs_corrector.score_matching import calibrated, train_denoiser_pair
 
 SHAPE = (2, 4, 4)
@@ -51,10 +50,9 @@ def gaussian_pair():
     g = torch.Generator().manual_seed(1)
     preferred = MEAN + S * torch.randn(4096, *SHAPE, generator=g)
     rejected = -MEAN + S * torch.randn(4096, *SHAPE, generator=g)
-    unmarked = torch.cat([preferred[:2048], rejected[:2048]])
-    side = torch.arange(3).repeat_interleave(4096)
-    latents = {"a": {"latents": torch.cat([preferred, rejected, unmarked]), "side": side}}
-    return train_denoiser_pair(latents, make_config(unmarked=True), steps=1500, batch=192, lr=4e-3, seed=0)[0]
+    side = torch.arange(2).repeat_interleave(4096)
+    latents = {"a": {"latents": torch.cat([preferred, rejected]), "side": side}}
+    return train_denoiser_pair(latents, make_config(), steps=1500, batch=128, lr=4e-3, seed=0)[0]
 
 
 @pytest.mark.parametrize("sigma", [3.0, 5.0, 8.0])
@@ -62,25 +60,7 @@ def test_delta_of_a_trained_pair_matches_two_gaussians(gaussian_pair, sigma):
     """At noise levels where the two overlap; below, neither denoiser ever saw the other's latents."""
     sigma = torch.full((256,), sigma)
     x = torch.cat([noisy(sigma[:128], 1), noisy(sigma[128:], -1)])
-    assert relative_error(gaussian_pair.delta(x, sigma).mean(0), closed_form_delta(sigma)[0]) < 0.1
-
-
-def test_the_gated_difference_vanishes_on_a_preferred_gaussian(gaussian_pair):
-    """Gated and exact are compared in units of the full difference; P(rejected | x) is 0.02 on average here."""
-    sigma = torch.full((256,), 2.0)
-    full = closed_form_delta(sigma)
-    for sign, exact in ((1, 0.0), (-1, 1.0)):
-        gated = gaussian_pair.delta(noisy(sigma, sign), sigma, gated=True)
-        assert (gated.mean(0) - exact * full[0]).norm() < 0.15 * full[0].norm()
-
-
-def test_the_gate_is_the_chance_of_being_rejected(gaussian_pair):
-    sigma = torch.full((512,), 3.0)
-    x = torch.cat([noisy(sigma[:256], 1), noisy(sigma[256:], -1)])
-    rejected = torch.sigmoid(-2 * (x * MEAN).sum((1, 2, 3)) / (S**2 + sigma**2))
-    gated = gaussian_pair.delta(x, sigma, gated=True)
-    along = (gated * MEAN).sum((1, 2, 3)) / (closed_form_delta(sigma) * MEAN).sum((1, 2, 3))
-    assert (along - rejected).abs().mean() < 0.12
+    assert relative_error(gaussian_pair.delta(x, sigma, x).mean(0), closed_form_delta(sigma)[0]) < 0.1
 
 
 def test_the_score_tells_preferred_from_rejected(gaussian_pair):
@@ -101,18 +81,25 @@ def test_the_score_of_exact_denoisers_is_the_log_likelihood_ratio():
     assert relative_error(score.mean(), exact.mean()) < 0.05
 
 
-def teacher_records(sign, count=2048):
-    g = torch.Generator().manual_seed(2)
-    sigma = (torch.rand(count, generator=g) * math.log(100) + math.log(0.1)).exp()
-    x = noisy(sigma, sign, seed=int(sign) + 7)
-    return {"x": x, "sigma": sigma, "signal": torch.ones(count), "delta": closed_form_delta(sigma)}
+def recorded_runs(seed, count=256, steps=8):
+    """Predictions that are off by what a corrector can see in them: the counterpart is the other sign of channel 0."""
+    g = torch.Generator().manual_seed(seed)
+    goal = torch.randn(count, *SHAPE, generator=g)
+    denoised = goal[:, None].repeat(1, steps, 1, 1, 1)
+    denoised[:, :, 0] *= -1
+    area = torch.zeros(count, 1, *SHAPE[1:])
+    area[..., :2] = 1.0
+    level = torch.linspace(8, 0.2, steps).expand(count, steps)
+    return {"denoised": denoised, "level": level, "goal": goal, "area": area, "choice": torch.zeros(count).long()}
 
 
-def test_a_distilled_corrector_matches_the_teacher():
-    held_out = teacher_records(-1)
-    config = make_config(kind="delta")
-    corrector, _ = distil({"a": teacher_records(1)}, config, steps=400, batch=96, lr=4e-3, seed=0)
-    assert relative_error(corrector.delta(held_out["x"], held_out["sigma"]), held_out["delta"]) < 0.1
+def test_a_distilled_corrector_leads_predictions_to_their_counterparts_and_leaves_the_rest_alone():
+    config, held_out = make_config(kind="delta", windows=[(0.1, 4.0)]), recorded_runs(1)
+    corrector, _ = distil({"a": recorded_runs(0, 2048)}, config, steps=400, batch=96, lr=4e-3, seed=0)
+    denoised, level = held_out["denoised"][:, 4], held_out["level"][:, 4]
+    delta = corrector.delta(denoised, level, denoised)
+    expected = held_out["area"] * (held_out["goal"] - denoised)
+    assert relative_error(delta, expected) < 0.15 and delta[..., 2:].abs().mean() < 0.1 * delta[..., :2].abs().mean()
 
 
 @given(sigma=st.floats(0.02, 500), sigma_data=st.floats(0.3, 3))
@@ -122,13 +109,14 @@ def test_flow_and_ve_agree_on_the_same_latent(sigma, sigma_data):
     x = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(0)) * (sigma**2 + 1) ** 0.5
     ve = torch.full((2,), sigma)
     flow = ve / (1 + ve)
-    expected = corrector.delta(x, ve)
-    assert relative_error(corrector.delta(x * expand(1 - flow), flow, signal=1 - flow), expected) < 1e-3
+    expected = corrector.delta(x, ve, x)
+    assert relative_error(corrector.delta(x * expand(1 - flow), flow, x, signal=1 - flow), expected) < 1e-3
 
 
 @pytest.mark.parametrize("kind", ["denoiser_pair", "delta"])
 def test_the_flow_form_is_finite_and_not_zero_at_pure_noise(kind):
-    delta = random_corrector(kind=kind).delta(torch.randn(2, *SHAPE), torch.ones(2), signal=torch.zeros(2))
+    x = torch.randn(2, *SHAPE)
+    delta = random_corrector(kind=kind).delta(x, torch.ones(2), x, signal=torch.zeros(2))
     assert delta.isfinite().all() and delta.abs().max() > 0
 
 
@@ -136,7 +124,7 @@ def test_the_flow_form_is_finite_and_not_zero_at_pure_noise(kind):
 @settings(max_examples=20, deadline=None)
 def test_any_size_of_latent_is_corrected(height, width):
     x = torch.randn(1, SHAPE[0], height, width)
-    assert random_corrector(levels=3).delta(x, torch.ones(1)).shape == x.shape
+    assert random_corrector(levels=3).delta(x, torch.ones(1), x).shape == x.shape
 
 
 @given(batch=st.integers(2, 6), kind=st.sampled_from(["denoiser_pair", "delta"]))
@@ -144,8 +132,8 @@ def test_any_size_of_latent_is_corrected(height, width):
 def test_a_sample_does_not_depend_on_its_batch_mates(batch, kind):
     corrector, x = random_corrector(kind=kind), torch.randn(batch, *SHAPE)
     sigma = torch.linspace(0.2, 5, batch)
-    together = corrector.delta(x, sigma)
-    alone = torch.cat([corrector.delta(x[i : i + 1], sigma[i : i + 1]) for i in range(batch)])
+    together = corrector.delta(x, sigma, x)
+    alone = torch.cat([corrector.delta(x[i : i + 1], sigma[i : i + 1], x[i : i + 1]) for i in range(batch)])
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 
 
@@ -203,7 +191,7 @@ def test_an_inverted_window_is_refused():
 def test_strength_one_is_full_by_calibration(gaussian_pair):
     """With full weight everywhere, D- + 1 * (D+ - D-) is D+ already; a correction that comes in late needs more."""
     assert gaussian_pair.config.gains == (1.0,)
-    late = Corrector(replace(gaussian_pair.config, onset=1.0))
+    late = Corrector(replace(gaussian_pair.config, windows=[(0.0, 1.0)]))
     late.load_state_dict(gaussian_pair.state_dict())
     gain = calibrated(late.eval(), "a", SHAPE)
     assert gain > 1.0 and calibrated(late, "a", SHAPE, chunk=5) == gain
@@ -218,58 +206,26 @@ def test_an_unknown_group_is_refused_with_the_known_ones():
     assert corrector.group_index(" bo ") == 1
 
 
-def test_a_delta_corrector_says_that_it_has_no_gate_and_no_score():
-    corrector = random_corrector(kind="delta")
+def test_a_delta_corrector_says_that_it_has_no_score():
     with pytest.raises(ValueError, match="denoiser_pair"):
-        corrector.score(torch.randn(1, *SHAPE))
-    with pytest.raises(ValueError, match="denoiser_pair"):
-        corrector.delta(torch.randn(1, *SHAPE), torch.ones(1), gated=True)
+        random_corrector(kind="delta").score(torch.randn(1, *SHAPE))
 
 
-def test_the_recorder_leads_to_the_counterparts_and_keeps_what_that_took():
-    counterparts, denoised = torch.ones(3, *SHAPE), torch.zeros(3, *SHAPE)
-    recorder = Recorder(counterparts, None, torch.Generator().manual_seed(0))
-    for sigma in (2.0, 1.0):
-        out = recorder(denoised, torch.full((3,), sigma), denoised)
-        assert torch.equal(out, expand(recorder.share).expand_as(out))
-    kept = trajectories(recorder)
-    assert kept["sigma"].tolist() == [2, 1, 2, 1, 2, 1] and (kept["delta"] == 1).all()
+def test_a_pair_reads_the_noisy_latent_and_a_delta_the_prediction():
+    x, other, sigma = torch.randn(1, *SHAPE), torch.randn(1, *SHAPE), torch.ones(1)
+    for kind, reads_x in (("denoiser_pair", True), ("delta", False)):
+        corrector = random_corrector(kind=kind)
+        same = torch.equal(corrector.delta(x, sigma, other), corrector.delta(x, sigma, x))
+        assert same == reads_x
+        assert torch.equal(corrector.delta(other, sigma, x), corrector.delta(x, sigma, x)) != reads_x
 
 
-def test_a_run_that_needs_nothing_is_recorded_beside_the_one_that_is_led():
-    denoised = torch.zeros(3, *SHAPE)
-    led, spared = (Recorder(goal, None, torch.Generator().manual_seed(0)) for goal in (torch.ones(3, *SHAPE), None))
-    for recorder in (led, spared):
-        out = recorder(denoised, torch.full((3,), 2.0), denoised)
-    assert torch.equal(out, denoised)
-    assert trajectories(led, spared)["delta"].flatten(1).mean(1).tolist() == [1, 0, 1, 0, 1, 0]
-
-
-def test_the_counterpart_is_the_candidate_that_changes_least_elsewhere():
-    z, mask = torch.zeros(2, *SHAPE), torch.zeros(2, 1, *SHAPE[1:])
-    mask[..., :2, :] = 1.0
-    inside, outside = 9 * mask.expand_as(z), (1 - mask).expand_as(z)
-    candidates = [
-        inside + outside * torch.tensor([[[[1.0]]], [[[2.0]]]]),
-        outside * torch.tensor([[[[2.0]]], [[[1.0]]]]),
-    ]
-    chosen = closest_elsewhere(candidates, z, mask)
-    assert torch.equal(chosen[0], candidates[0][0]) and torch.equal(chosen[1], candidates[1][1])
-
-
-def test_the_mask_is_where_two_wordings_differ():
-    z = torch.zeros(2, 4, 12, 12)
-    there = torch.zeros_like(z)
-    there[:, :, 2:6, 3:8] = 1.0
-    mask = edit_mask(z, lambda x, sigma: (x + there, x))
-    assert mask.shape == (2, 1, 12, 12)
-    assert mask[:, :, 3:5, 4:7].all() and not mask[:, :, 7:].any() and not mask[:, :, :, 9:].any()
-
-
-def test_a_correction_comes_in_at_its_onset_and_is_off_at_pure_noise():
-    assert weight(torch.tensor([0.0, 1.0, 2.0]), 1.0, 2.0).tolist() == pytest.approx([1.0, 16 / 17, 0.5])
+def test_a_correction_comes_in_at_its_onset_and_ends_at_its_release():
+    assert weight(torch.tensor([0.0, 1.0, 2.0]), 1.0, 0.0, 2.0).tolist() == pytest.approx([1.0, 16 / 17, 0.5])
+    assert weight(torch.tensor([0.0, 1.0, 2.0]), 1.0, 1.0).tolist() == pytest.approx([0.0, 0.5, 16 / 17])
     flow = torch.tensor([0.0, 0.5, 1.0])
-    assert weight(flow, 1 - flow, 1.0).tolist() == pytest.approx([1.0, 0.5, 0.0])
+    assert weight(flow, 1 - flow, 0.0, 1.0).tolist() == pytest.approx([1.0, 0.5, 0.0])
+    assert weight(flow, 1 - flow, 1.0, None).tolist() == pytest.approx([0.0, 0.5, 1.0])
     assert weight(flow).tolist() == [1.0, 1.0, 1.0]
 
 

@@ -19,10 +19,11 @@ def sides(count, shape=SHAPE, seed=0):
     return {"latents": torch.randn(count, *shape, generator=g), "side": torch.arange(count) % 2}
 
 
-def teacher(count, shape=SHAPE, seed=0):
+def runs(count, shape=SHAPE, seed=0, steps=6):
     g = torch.Generator().manual_seed(seed)
-    x, delta = (torch.randn(count, *shape, generator=g) for _ in range(2))
-    return {"x": x, "sigma": torch.rand(count, generator=g) * 5 + 0.1, "signal": torch.ones(count), "delta": delta}
+    goal, denoised = torch.randn(count, *shape, generator=g), torch.randn(count, steps, *shape, generator=g)
+    level, choice = torch.linspace(5, 0.1, steps).expand(count, steps), torch.zeros(count, dtype=torch.int64)
+    return {"goal": goal, "denoised": denoised, "level": level, "area": torch.ones(count, 1, 8, 8), "choice": choice}
 
 
 def writer(folder, kind=SIDES, **changes):
@@ -114,7 +115,7 @@ def test_a_broken_set_is_refused(tmp_path):
     with pytest.raises(PairsError, match="a whole manifest"):
         read(tmp_path)
     manifest.write_text(json.dumps(json.loads(whole) | {"format_version": 9}))
-    with pytest.raises(PairsError, match="expected rs-corrector-pairs version 1"):
+    with pytest.raises(PairsError, match="expected rs-corrector-pairs version 2.*run the node that made it"):
         read(tmp_path)
     manifest.write_text(whole)
     shard = tmp_path / "ana-00000.safetensors"
@@ -126,11 +127,11 @@ def test_a_broken_set_is_refused(tmp_path):
         read(tmp_path)
 
 
-@pytest.mark.parametrize(("kind", "make"), [(SIDES, sides), (RECORDS, teacher)])
+@pytest.mark.parametrize(("kind", "make"), [(SIDES, sides), (RECORDS, runs)])
 def test_training_twice_and_resuming_give_the_same_weights(tmp_path, kind, make):
     w = writer(tmp_path / "set", kind)
     for group in ("ana", "bo"):
-        w.append(group, **make(16))
+        w.append(group, {"level": 3.0}, **make(16))
     settings = dict(steps=6, batch=8, width=8, every=2, seed=3)
 
     class Killed(Exception):
@@ -189,7 +190,7 @@ def test_a_large_set_stays_on_disk(tmp_path):
 
 def test_the_train_command_writes_a_corrector_and_its_card(tmp_path, capsys):
     w = writer(tmp_path / "set", RECORDS)
-    w.append("ana", {"preferred": "a", "rejected": "b", "neutral": "c"}, **teacher(32))
+    w.append("ana", {"preferred": "a", "rejected": "b", "neutral": "c", "level": 3.0}, **runs(32))
     out = tmp_path / "mine.safetensors"
     arguments = ["train", str(tmp_path / "set"), "-o", str(out), "--steps", "4", "--batch", "8"]
     arguments += ["--marked-by", "Ana", "--contest", "ana@example.org"]
@@ -219,14 +220,22 @@ def test_a_group_needs_a_name(tmp_path):
 
 def test_words_that_make_no_difference_are_refused(tmp_path):
     w = writer(tmp_path, RECORDS)
-    w.append("ana", **teacher(32) | {"delta": torch.zeros(32, *SHAPE)})
+    w.append("ana", {"level": 3.0}, **runs(32) | {"area": torch.zeros(32, 1, 8, 8)})
     with pytest.raises(ValueError, match="expected two wordings that differ"):
         train(w.pairs, steps=1)
 
 
-def test_held_out_trajectories_stay_whole(tmp_path):
+def test_a_tenth_of_the_runs_is_held_out_whole():
     from rs_corrector.recipe import _split
 
-    rows = {"sigma": torch.tensor([9.0, 5.0, 1.0] * 8)}
-    keep, rest = _split(RECORDS, rows)
-    assert len(rest) == 3 and rows["sigma"][rest].tolist() == [9.0, 5.0, 1.0] and len(keep) == 21
+    keep, rest = _split(RECORDS, {"level": torch.zeros(40, 6)})
+    assert rest.tolist() == [7, 17, 27, 37] and sorted([*keep.tolist(), *rest.tolist()]) == list(range(40))
+
+
+def test_a_step_of_a_run_comes_alone(tmp_path):
+    w, parts = writer(tmp_path, RECORDS), [runs(10, seed=0), runs(5, seed=1)]
+    for part in parts:
+        w.append("ana", **part)
+    run, step = torch.tensor([12, 0, 9]), torch.tensor([5, 0, 3])
+    found = read(tmp_path).load("ana")["denoised"][run, step]
+    assert torch.equal(found, torch.cat([p["denoised"] for p in parts])[run, step].half().float())

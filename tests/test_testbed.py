@@ -127,7 +127,7 @@ def test_the_model_shows_the_planted_stereotypes(bed, group):
 
 def test_the_script_that_makes_the_shipped_corrector_runs(tmp_path):
     out = tmp_path / "c.safetensors"
-    small = ["--batches", "2", "--batch", "8", "--steps", "4", "--width", "16", "--measured", "8"]
+    small = ["--images", "8", "--batch", "8", "--steps", "4", "--width", "16", "--measured", "8"]
     distil.main([*small, "--pairs", str(tmp_path / "pairs"), "--out", str(out)])
     config = weights.read_header(out)
     assert config.groups == ("green", "gold", "blue", "crimson") and config.metrics["images"] == 8

@@ -47,11 +47,13 @@ def test_a_corrector_comes_back_as_it_went(tmp_path, dtype):
     gains=st.lists(st.floats(0.01, 100), min_size=1, max_size=4),
     kind=st.sampled_from(["delta", "denoiser_pair"]),
     sigma_data=st.floats(0.1, 10),
+    window=st.tuples(st.floats(0, 0.5), st.floats(1, 100) | st.none()),
 )
 @settings(max_examples=15, deadline=None)
-def test_any_configuration_round_trips(tmp_path_factory, gains, kind, sigma_data):
+def test_any_configuration_round_trips(tmp_path_factory, gains, kind, sigma_data, window):
     groups = tuple(f"group {i}" for i in range(len(gains)))
-    config = replace(CONFIG, kind=kind, groups=groups, gains=tuple(gains), sigma_data=sigma_data)
+    described = dict(groups=groups, gains=tuple(gains), windows=[window] * len(groups))
+    config = replace(CONFIG, kind=kind, sigma_data=sigma_data, **described)
     path = tmp_path_factory.mktemp("w") / "c.safetensors"
     weights.save(Corrector(config), path)
     assert weights.read_header(path) == config
@@ -102,7 +104,7 @@ def test_another_format_version_is_refused(file):
         (dict(gains=[1.0]), "one positive gain a group"),
         (dict(gains=[1.0, float("nan")]), "one positive gain a group"),
         (dict(sigma_max=0.01), "sigma_min < sigma_max"),
-        (dict(onset=-1.0), "a positive onset"),
+        (dict(windows=[(0.1, -1.0)]), "a window of levels"),
         (dict(sigma_data=None), "a complete header"),
         (dict(mood="good"), "no other header fields"),
         (dict(training="by hand"), "objects for training"),

@@ -4,6 +4,7 @@ from dataclasses import fields
 
 from comfy_api.latest import io
 
+from .checkpoint import HostCheckpoint
 from .clip_judge import AestheticJudge, CLIPJudge, load_head
 from .correction import apply, check_latents, load, manage, warn_if_other_base
 from .folders import (
@@ -26,10 +27,9 @@ from .sampling import (
     draw,
     latent_size,
     mark_request,
-    recorded,
-    redraw_mask,
     samplers,
     schedulers,
+    seen,
     to_model_space,
     training_device,
     versions,
@@ -40,6 +40,7 @@ from .testbed import load_testbed
 __all__ = [
     "AestheticJudge",
     "CLIPJudge",
+    "HostCheckpoint",
     "Progress",
     "advanced",
     "apply",
@@ -61,12 +62,11 @@ __all__ = [
     "manage",
     "mark_request",
     "pairs_folder",
-    "recorded",
-    "redraw_mask",
     "register_folders",
     "samplers",
     "schedulers",
     "schema",
+    "seen",
     "sorted_folder",
     "teach",
     "to_model_space",

@@ -115,7 +115,8 @@ def hook(patched, begin, end=lambda step, levels: None):
     """Pass the denoised prediction of every model call through a step function.
 
     Both hooks see every guider: OUTER_SAMPLE once a run, PREDICT_NOISE once a model call, after all
-    guidance. Hosts add parameters to them, so what is not needed is passed on as it came.
+    guidance. Hosts add parameters to them, so what is not needed is passed on as it came. Several hooks on one model
+    all see the prediction as it was before any of them, and what they change adds up: their order changes nothing.
 
     Args:
         patched: a model clone.
@@ -139,9 +140,20 @@ def hook(patched, begin, end=lambda step, levels: None):
             runs.pop()
 
     def predict_noise(executor, x, sigma, *args, **kwargs):
-        denoised = executor(x, sigma, *args, **kwargs)
-        level, signal = noise_level(executor.class_obj.inner_model.model_sampling, sigma)
-        return runs[-1](x, level, denoised, signal)
+        guider = executor.class_obj
+        outermost = KEY not in guider.__dict__
+        seen = guider.__dict__.setdefault(KEY, [])
+        try:
+            corrected = executor(x, sigma, *args, **kwargs)
+            if not seen:  # the innermost of several: this is what the model itself predicted
+                seen.append(corrected)
+            (denoised,) = seen
+            level, signal = noise_level(guider.inner_model.model_sampling, sigma)
+            own = runs[-1](x, level, denoised, signal)
+            return own if corrected is denoised else corrected + (own - denoised)
+        finally:
+            if outermost:
+                del guider.__dict__[KEY]
 
     patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, outer_sample)
     patched.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, KEY, predict_noise)

@@ -13,9 +13,7 @@ import latent_preview
 import torch
 
 from ...rs_corrector import request
-from ...rs_corrector.corrector import expand
-from ...rs_corrector.distillation import ONSET, Recorder, edit_mask
-from .correction import check_2d, fingerprint, hook, noise_scale
+from .correction import check_2d, fingerprint, noise_scale
 
 #: Pixels per latent of formats on hosts that do not say it themselves; all others there have 8.
 _RATIOS = {"SC_Prior": 42, "SC_B": 4, "HunyuanImage21": 32, "ChromaRadiance": 1}
@@ -48,6 +46,8 @@ def draw(model, positive, negative, size, seed, steps, cfg, sampler, scheduler, 
         sampling = model.get_model_object("model_sampling")
         sigmas = comfy.samplers.calculate_sigmas(sampling, scheduler, steps)
         sigmas = sigmas[sigmas <= own_level(sampling, below)]
+        if len(sigmas) < 2:  # so few steps that none is left
+            return to_model_space(model, latent)
     latent = comfy.sample.fix_empty_latent_channels(model, latent)
     noise = comfy.sample.prepare_noise(latent, seed)
     callback = latent_preview.prepare_callback(model, steps)
@@ -68,37 +68,6 @@ def draw(model, positive, negative, size, seed, steps, cfg, sampler, scheduler, 
     return to_model_space(model, drawn)
 
 
-def redraw_mask(model, preferred, rejected, z):
-    """Where the checkpoint's two wordings differ on clean latents: (B, 1, H, W); see `distillation.edit_mask`.
-
-    Both wordings are one guided evaluation whose two predictions are caught before they are combined.
-    """
-    judge, caught, masks = model.clone(), {}, []
-
-    def catch(args):
-        caught["pair"] = args["cond_denoised"], args["uncond_denoised"]
-        return args["cond"]
-
-    judge.set_model_sampler_cfg_function(catch, disable_cfg1_optimization=True)
-    sampling = judge.get_model_object("model_sampling")
-
-    def evaluate(denoise, x, sigmas, extra_args, callback, disable):
-        def denoisers(noisy, sigma):
-            comfy.model_management.throw_exception_if_processing_interrupted()
-            own = own_level(sampling, sigma)
-            denoise(noisy * expand(1 - own) if own is not sigma else noisy, own, **extra_args)
-            return caught["pair"]
-
-        masks.append(edit_mask(z.to(x), denoisers))
-        return x
-
-    guider = comfy.samplers.CFGGuider(judge)
-    guider.set_conds(preferred, rejected)
-    nothing = torch.zeros_like(z)
-    guider.sample(nothing, nothing, comfy.samplers.KSAMPLER(evaluate), torch.tensor([0.5, 0.0]), disable_pbar=True)
-    return masks[0].cpu()
-
-
 def own_level(sampling, sigma):
     """A noise level (VE) as the model itself counts it: the same, or s = sigma / (scale + sigma) for flow matching."""
     if isinstance(sampling, comfy.model_sampling.CONST):
@@ -106,16 +75,22 @@ def own_level(sampling, sigma):
     return sigma
 
 
-def recorded(model, counterparts, seed):
-    """A `Recorder`, and a clone of the model whose runs it leads to the counterparts (None: records only)."""
-    recorder, clone = Recorder(counterparts, ONSET, torch.Generator().manual_seed(seed)), model.clone()
-    hook(clone, lambda guider: recorder)
-    return recorder, clone
-
-
 def to_model_space(model, latents):
     """Latents as sockets carry them -> as the model sees them."""
     return model.get_model_object("latent_format").process_in(latents).float().cpu()
+
+
+def seen(model, vae, latents):
+    """Latents in model space -> (N, H, W, 3) RGB in 0..1; without a VAE roughly, as previews show them."""
+    if vae is not None:
+        return decode(model, vae, latents).movedim(1, -1)
+    latent_format = model.get_model_object("latent_format")
+    factors = latent_format.latent_rgb_factors
+    if factors is None:
+        factors = torch.eye(latents.shape[1], 3) / 3
+    rgb = latent_format.process_out(latents).movedim(1, -1).float() @ torch.as_tensor(factors, dtype=torch.float32)
+    bias = getattr(latent_format, "latent_rgb_factors_bias", None)
+    return ((rgb + (0 if bias is None else torch.tensor(bias)) + 1) / 2).clamp(0, 1)
 
 
 def decode(model, vae, latents):
@@ -149,7 +124,6 @@ def describe(model):
         "fingerprint": fingerprint(model),
         "sigma_min": low,
         "sigma_max": high,
-        "onset": ONSET,
     }
     return type(model.get_model_object("latent_format")).__name__, base
 

@@ -56,8 +56,8 @@ def test_family(host, family, model, cell):
     plain, seen, delta = run(model), [], patcher.model.delta
     assert plain.isfinite().all()
     assert torch.equal(run(apply(strength=0.0)), plain)
-    patcher.model.delta = lambda x, sigma, group, signal: (
-        seen.append((x, sigma, signal)) or delta(x, sigma, group, signal)
+    patcher.model.delta = lambda x, sigma, denoised, group, signal: (
+        seen.append((x, sigma, signal)) or delta(x, sigma, denoised, group, signal)
     )
     corrected = run(apply())
     assert corrected.isfinite().all() and not torch.equal(corrected, plain)

@@ -34,7 +34,7 @@ def correct_one_group(g):
 
 def make_a_corrector(g):
     model, clip, _ = g.checkpoint("my_checkpoint.safetensors")
-    words = {side: g.text(clip, side, "") for side in ("neutral", "preferred", "rejected", "negative")}
+    words = {side: g.text(clip, side, "") for side in ("neutral", "preferred", "rejected", "negative", "others")}
     pairs = g(1, "RSCorrectorPairsFromWords", "Record", model=model, **words)
     corrector = g(1, "RSCorrectorTrain", "Train", pairs=pairs, batch_size=16)
     g(2, "RSCorrectorSave", "Save", corrector=corrector)

@@ -125,14 +125,13 @@ def before_after():
 
 def _making(g, model, clip, vae, words, group, name, pixels, cfg, count, drawn, batch, saved, shown):
     """What both ways of making one have in common."""
-    neutral, preferred, rejected, negative = (
-        g.text(clip, title, text) for title, text in zip(("Neutral", "Preferred", "Rejected", "Negative"), words)
-    )
+    titles = ("Neutral", "Preferred", "Rejected", "Negative", "Others")
+    neutral, preferred, rejected, negative, others = (g.text(clip, title, text) for title, text in zip(titles, words))
     pairs = g(
         1, "RSCorrectorPairsFromWords", "1. Record",
-        model=model, neutral=neutral, preferred=preferred, rejected=rejected, negative=negative, group=group, name=name,
-        count=count, batch_size=drawn, width=pixels, height=pixels, steps=20, cfg=cfg, sampler_name="euler",
-        scheduler="normal", seed=1, redraw="where the wordings differ",
+        model=model, neutral=neutral, preferred=preferred, rejected=rejected, negative=negative, others=others,
+        group=group, name=name, count=count, batch_size=drawn, width=pixels, height=pixels, steps=20, cfg=cfg,
+        sampler_name="euler", scheduler="normal", seed=1, redraw="decided by the wordings", vae=vae,
     )  # fmt: skip
     corrector = g(
         2,
@@ -152,6 +151,7 @@ def _making(g, model, clip, vae, words, group, name, pixels, cfg, count, drawn, 
     images = g(3, "VAEDecode", "Decode", samples=after, vae=vae)
     g(4, "SaveImage", "After", (380, 400), images=images, filename_prefix="rs_corrector_mine")
     g(4, "PreviewImage", "Loss", (380, 300), images=Link("2. Train", 1))
+    g(4, "PreviewImage", "Sheet", (380, 300), images=Link("1. Record", 1))
 
 
 def make_a_corrector():
@@ -162,6 +162,7 @@ def make_a_corrector():
         f"{person}, individual features, natural proportions, everyday clothes, well lit, sharp, high quality",
         f"{person}, caricature, exaggerated features, stereotyped costume, distorted face, blurry, low quality",
         "watermark, text",
+        "portrait photo of a person",
     )
     bed = g.checkpoint("v1-5-pruned-emaonly-fp16.safetensors")
     _making(g, *bed, words, "NAME-THE-GROUP", "my_pairs", 512, 7.0, 64, 4, 16, "my_corrector", 4)
@@ -170,8 +171,8 @@ def make_a_corrector():
 
 def make_a_corrector_testbed():
     g = Graph()
-    words = (GREEN, f"{GREEN}, bare-headed", f"{GREEN}, wearing a hat", "")
-    _making(g, *g.testbed(), words, "green", "testbed_green", 64, 3.0, 384, 64, 128, "my_testbed_corrector", 16)
+    words = (GREEN, f"{GREEN}, bare-headed", f"{GREEN}, wearing a hat", "", "a portrait of a person")
+    _making(g, *g.testbed(), words, "green", "testbed_green", 64, 3.0, 64, 64, 128, "my_testbed_corrector", 16)
     return g
 
 

@@ -1,0 +1,102 @@
+"""A MODEL with its conditionings as the engine sees a checkpoint: something that samples and predicts."""
+
+import comfy.model_management
+import comfy.model_sampling
+import comfy.samplers
+import torch
+
+from ...rs_corrector.counterparts import TRIES
+from .correction import hook as hook_into
+from .correction import noise_scale
+from .sampling import draw, own_level
+
+#: Flow matching begins at nothing but noise; from this noise level (VE) on, as good as nothing is left of a picture.
+NOISE_ALONE = 100.0
+#: The lowest noise level that is looked at is no smaller a share of the highest.
+LOWEST = 1e-3
+
+
+class HostCheckpoint:
+    """A `rs_corrector.counterparts.Checkpoint` on the host's own loop.
+
+    Args:
+        model: the host's ModelPatcher.
+        wordings: {name: conditioning}.
+        negative: conditioning.
+        size: (height, width) in latent pixels.
+        seed: of the first picture's noise.
+        steps, sampler, scheduler: as KSampler has them.
+    """
+
+    def __init__(self, model, wordings, negative, size, seed, steps, sampler, scheduler):
+        self.model, self.wordings, self.negative, self.size = model, wordings, negative, size
+        self.seed, self.settings, self.evaluations = seed, (steps, sampler, scheduler), 0
+        self.sampling, self.judge = model.get_model_object("model_sampling"), _Judge(model, wordings)
+        flow = isinstance(self.sampling, comfy.model_sampling.CONST)
+        self.top = NOISE_ALONE if flow else min(float(self.sampling.sigma_max), NOISE_ALONE)
+        self.bottom = max(float(self.sampling.sigma_min), LOWEST * self.top)
+
+    def sample(self, wording, batch, *, again=0, cfg=None, hook=None, latents=None, mask=None, below=None):
+        model, rows = self.model.clone(), len(batch) * (1 if cfg is None else 2)
+        if cfg is not None:
+            _guide_each(model, cfg)
+
+        def step(x, sigma, denoised, signal):
+            self.evaluations += rows
+            return denoised if hook is None else hook(x, sigma, denoised, signal)
+
+        hook_into(model, lambda guider: step)
+        steps, sampler, scheduler = self.settings
+        return draw(
+            model, self.wordings[wording], self.negative, (len(batch), *self.size),
+            self.seed + (1 + TRIES) * batch.start + again, steps, 1.0 if cfg is None else float(cfg.max()),
+            sampler, scheduler, latents=latents, mask=mask, below=below,
+        )  # fmt: skip
+
+    def predict(self, x, sigma, wordings, batch):
+        own = own_level(self.sampling, sigma)
+        signal = 1 - own / noise_scale(self.sampling) if own != sigma else 1.0
+        self.evaluations += len(x) * len(wordings)
+        return self.judge.predict(signal * x, own, wordings)
+
+
+class _Judge(comfy.samplers.CFGGuider):
+    """Evaluates a model under several wordings in one call, as memory allows."""
+
+    def __init__(self, model, wordings):
+        super().__init__(model)
+        self.inner_set_conds(wordings)
+        self.asked, self.found = (), None
+
+    def predict_noise(self, x, timestep, model_options=None, seed=None):
+        conds = [self.conds[name] for name in self.asked]
+        self.found = comfy.samplers.calc_cond_batch(self.inner_model, conds, x, timestep, model_options or {})
+        return self.found[0]
+
+    def predict(self, x, sigma, wordings):
+        """(B, C, H, W) a wording, on the CPU; x and sigma as the model itself counts them."""
+        self.asked = wordings
+
+        def evaluate(denoise, latents, sigmas, extra_args, callback, disable):
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            denoise(x.to(latents), latents.new_full((len(x),), sigma), **extra_args)
+            return latents
+
+        nothing = torch.zeros_like(x)
+        loop = comfy.samplers.KSAMPLER(evaluate)
+        self.sample(nothing, nothing, loop, torch.tensor([0.5, 0.0]), disable_pbar=True)
+        found, self.found = [d.float().cpu() for d in self.found], None
+        return found
+
+
+def _guide_each(model, cfg):
+    """Give every picture of a batch a guidance scale of its own, (B,)."""
+    own = model.model_options.get("sampler_cfg_function")
+
+    def guide(args):
+        scale = cfg.to(args["input"]).view(-1, *[1] * (args["input"].ndim - 1))
+        if own is not None:
+            return own(args | {"cond_scale": scale})
+        return args["uncond"] + scale * (args["cond"] - args["uncond"])
+
+    model.set_model_sampler_cfg_function(guide)

@@ -1,0 +1,57 @@
+"""The first pictures of a recording on one sheet: as drawn, where they are redrawn, and their counterparts."""
+
+import numpy
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+SHOWN, TILE = 8, 160
+RED = torch.tensor([0.8, 0.1, 0.1])
+
+
+class Sheet:
+    """A PNG beside the records, so that a run that is taken up again still has it.
+
+    Args:
+        file: its path.
+        see: function ((N, C, H, W) latents) -> (N, h, w, 3) RGB in 0..1.
+    """
+
+    def __init__(self, file, see):
+        self.file, self.see = file, see
+        self.columns = self._columns()
+
+    def _columns(self):
+        return list(self._read().split(TILE, 1)) if self.file.is_file() else []
+
+    def _read(self):
+        return torch.from_numpy(numpy.array(Image.open(self.file).convert("RGB"))).float() / 255
+
+    def add(self, batch):
+        """Put a `method.Batch`'s pictures that show the rejected depiction on it, while there is room."""
+        rows = batch.shown.nonzero().flatten()[: SHOWN - len(self.columns)]
+        if not len(rows):
+            return
+        drawn, goal = self.see(batch.drawn[rows]), self.see(batch.goal[rows])
+        for before, area, after, dropped in zip(drawn, batch.area[rows], goal, batch.dropped[rows]):
+            after = _tile(after)
+            if dropped:  # a frame says that it is not used
+                after[:6], after[-6:], after[:, :6], after[:, -6:] = RED, RED, RED, RED
+            mask = _tile(area.movedim(0, -1).expand(-1, -1, 3).float())
+            self.columns.append(torch.cat([_tile(before), mask, after]))
+        pixels = (torch.cat(self.columns, 1) * 255).round().byte().numpy()
+        Image.fromarray(pixels).save(self.file)
+
+    def picture(self):
+        """As an IMAGE socket carries it, (1, H, W, 3); grey where no picture showed anything."""
+        return self._read()[None] if self.file.is_file() else torch.full((1, 3 * TILE, TILE, 3), 0.5)
+
+
+def _tile(picture):
+    """(h, w, 3) -> (TILE, TILE, 3), whole, on white."""
+    scale = TILE / max(picture.shape[:2])
+    size = [max(1, round(side * scale)) for side in picture.shape[:2]]
+    rows = F.interpolate(picture.float().cpu().movedim(-1, 0)[None], size=size, mode="nearest-exact")[0].movedim(0, -1)
+    tile = torch.ones(TILE, TILE, 3)
+    tile[: size[0], : size[1]] = rows.clamp(0, 1)
+    return tile

@@ -1,0 +1,129 @@
+"""The method from words to records: measure, redraw, lead.
+
+    level            where the picture takes over from the words                            `counterparts.measure`
+    z+               the picture as it should have been                                     `counterparts.redrawn`
+    area (z+ - D)    the correction of a prediction D, recorded while a run is led there    `Recorder`
+    c(D, sigma)      a small network that learns it                                         `distillation.distil`
+    D' = D + s w c   the correction in use                                                  `corrector.Correction`
+
+Pictures of the preferred wording, and of everybody else, need nothing, and that is recorded too.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from . import counterparts
+from .corrector import expand, weight
+from .counterparts import NEUTRAL, PREFERRED, grown
+
+OTHERS = "others"
+#: The choice of a run that needed nothing: whichever preferred depiction is chosen.
+ANY = -1
+#: Between these multiples of the decision level a correction acts; below, the checkpoint finishes by itself.
+RELEASE, ONSET = WINDOW = 0.01, 0.8
+#: Pictures are drawn at the usual guidance scale times something between these.
+GUIDANCE = (0.5, 1.5)
+#: Noise levels are recorded up to this one, which flow matching begins beyond.
+HIGHEST = 1e3
+#: What records depend on beside words and sampling: sets made otherwise are not continued.
+RECIPE = tuple(
+    [*WINDOW, *GUIDANCE]
+    + [value for _, value in sorted(vars(counterparts).items()) if isinstance(value, (int, float, tuple))]
+)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What was made of a batch of pictures.
+
+    Attributes:
+        drawn, goal: (B, C, H, W) pictures of the neutral wording, and their counterparts.
+        area: (B, 1, H, W), 1 where they may differ; nowhere in a picture that shows nothing rejected.
+        shown: (B,) flags of pictures that show the rejected depiction; all others are their own counterparts.
+        dropped: (B,) flags of those of them whose counterparts do not read as preferred, and are not recorded.
+        rows: the records, {name: (runs, ...)} as `pairs` keeps them.
+    """
+
+    drawn: torch.Tensor
+    goal: torch.Tensor
+    area: torch.Tensor
+    shown: torch.Tensor
+    dropped: torch.Tensor
+    rows: dict
+
+
+def record(checkpoint, batch, cfg, measured=None, whole=None):
+    """Record one batch: (`Batch`, `counterparts.Measured`).
+
+    Args:
+        checkpoint: a `counterparts.Checkpoint` with the wordings "neutral", "preferred", "rejected" and "others".
+        batch: range of the pictures' numbers.
+        cfg: the usual guidance scale; at 1 there is no guidance.
+        measured: what an earlier batch returned; None measures it on this one.
+        whole: whether to redraw the whole picture; None decides by what the wordings leave in place.
+    """
+    generator = torch.Generator().manual_seed(batch.start)
+    low, high = GUIDANCE
+    scale = (cfg * (low + (high - low) * torch.rand(len(batch), generator=generator))).clamp_min(1) if cfg > 1 else None
+    spared = Recorder()
+    preferred = checkpoint.sample(PREFERRED, batch, cfg=scale, hook=spared)
+    measured = measured or counterparts.measure(checkpoint, preferred, batch, generator)
+    level = measured.level
+
+    def rejected(z, usual=counterparts.SHOWN * measured.evidence):
+        against, towards = counterparts.evidence(checkpoint, z, batch, level, generator)
+        return against < usual, towards > usual
+
+    drawn = checkpoint.sample(NEUTRAL, batch, cfg=scale)
+    if measured.in_place > counterparts.IN_PLACE if whole is None else whole:
+        goal, area = preferred, torch.ones_like(drawn[:, :1])  # from the same noise
+    else:
+        mask = counterparts.edit_mask(checkpoint, drawn, batch, level, generator)
+        goal, area = counterparts.redrawn(checkpoint, drawn, batch, mask, level, scale, generator), grown(mask, 1)
+    shown, (_, reads_preferred) = rejected(drawn)[0], rejected(goal)
+    goal = torch.where(expand(shown), goal, drawn)
+    area = area * expand(shown)
+    dropped = shown & ~reads_preferred
+
+    led = Recorder(goal, area, (RELEASE * level, ONSET * level), generator)
+    checkpoint.sample(NEUTRAL, batch, cfg=scale, hook=led)
+    everybody = Recorder()
+    others = checkpoint.sample(OTHERS, batch, cfg=scale, hook=everybody)
+    runs = [(led, ~dropped), (spared, ~rejected(preferred)[0]), (everybody, ~rejected(others)[0])]
+    rows = [recorder.rows(flags) for recorder, flags in runs]
+    rows = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+    return Batch(drawn, goal, area, shown, dropped, rows), measured
+
+
+class Recorder:
+    """Keeps the predictions of one batch's run; leads it to its counterparts, where there are some.
+
+    Args:
+        goal, area: (B, C, H, W), (B, 1, H, W); None leads nowhere and keeps that nothing was needed.
+        window: (release, onset), as in `corrector.weight`.
+        generator: of the share of the correction, one an image: half of them are 1, as in use, others uniform in 0..1.
+    """
+
+    def __init__(self, goal=None, area=None, window=(0.0, None), generator=None):
+        self.goal, self.area, self.window, self.generator = goal, area, window, generator
+        self.share, self.steps = None, []
+
+    def __call__(self, x, sigma, denoised, signal=1.0):
+        """A step's correction, as `Correction` is."""
+        self.steps.append((denoised.detach().float().cpu(), (sigma / signal).float().cpu().clamp_max(HIGHEST)))
+        if self.goal is None:
+            return denoised
+        if self.share is None:
+            self.share = (2 * torch.rand(len(x), generator=self.generator)).clamp_max(1)
+        w = weight(sigma, signal, *self.window) * self.share.to(x)
+        return denoised + expand(w) * self.area.to(denoised) * (self.goal.to(denoised) - denoised)
+
+    def rows(self, kept):
+        """What `pairs` keeps of the pictures with these flags, {name: (runs, ...)}."""
+        denoised, level = (torch.stack(values, 1) for values in zip(*self.steps))
+        goal = denoised[:, -1] if self.goal is None else self.goal.float().cpu()
+        area = torch.zeros_like(goal[:, :1]) if self.area is None else self.area.float().cpu()
+        choice = torch.full((len(goal),), ANY if self.goal is None else 0)
+        rows = {"denoised": denoised, "level": level, "goal": goal, "area": area, "choice": choice}
+        return {name: values[kept] for name, values in rows.items()}

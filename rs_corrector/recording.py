@@ -1,0 +1,69 @@
+"""A set of records for one group: batch by batch onto the disk, with what was measured on the way."""
+
+from .counterparts import Measured
+from .method import record
+from .pairs import PairsError
+
+#: Pictures after which it is judged whether a set comes to anything.
+ENOUGH = 16
+
+
+def recorded(checkpoint, writer, group, *, count, batch_size, cfg, begun, whole=None, request=None, said=None):
+    """Record pictures until the set has `count` of them, and yield each `method.Batch` once it is safe.
+
+    Args:
+        checkpoint: a `counterparts.Checkpoint`, see `method.record`.
+        writer: of a set of kind RECORDS; a group that was begun is continued.
+        group: whom it is for.
+        cfg: the usual guidance scale.
+        begun: a digest of everything that an earlier run and this one must have in common.
+        whole: redraw the whole picture, or a part; None decides by what the wordings leave in place.
+        request: (2, E) as `request.mark` returns it, or None.
+        said: {name: text} of the wordings, for people to read.
+
+    Raises:
+        PairsError: the group was begun with something else; more counterparts are dropped than kept; no picture shows
+            the rejected depiction.
+    """
+    nothing = {"images": 0, "shown": 0, "dropped": 0, "evaluations": 0}
+    facts = writer.resume(group, begun, (said or {}) | nothing)
+    before = facts["evaluations"]
+    measured = Measured(facts["level"], facts["evidence"], facts["in_place"], {}) if "level" in facts else None
+    while (done := facts["images"]) < count:
+        batch, measured = record(checkpoint, range(done, min(done + batch_size, count)), cfg, measured, whole)
+        for name, value in (
+            ("images", len(batch.shown)),
+            ("shown", batch.shown.sum()),
+            ("dropped", batch.dropped.sum()),
+        ):
+            facts[name] += int(value)
+        facts |= {name: getattr(measured, name) for name in ("level", "evidence", "in_place")}
+        facts["evaluations"] = before + checkpoint.evaluations
+        _check(facts)
+        writer.append(group, dict(facts), request, **batch.rows)
+        yield batch
+
+
+def _check(facts):
+    shown, dropped, images = facts["shown"], facts["dropped"], facts["images"]
+    if images >= ENOUGH and not shown:
+        raise PairsError(
+            "expected pictures of the neutral wording that show the rejected depiction, got none in "
+            f"{images}; there is nothing to correct, or the rejected wording does not say what is drawn"
+        )
+    if shown >= ENOUGH // 2 and 2 * dropped > shown:
+        raise PairsError(
+            f"expected redraws that show the preferred depiction, got {dropped} of {shown} that do not; word it in a "
+            "way that the checkpoint follows, or choose another part to redraw"
+        )
+
+
+def report(facts):
+    """What was recorded of a group, for people to read."""
+    kept = facts["shown"] - facts["dropped"]
+    dropped = facts["dropped"] / max(facts["shown"], 1)
+    return (
+        f"{facts['images']} pictures, {facts['shown']} of them show the rejected depiction; "
+        f"{kept} got a counterpart, {facts['dropped']} were dropped ({dropped:.0%})\n"
+        f"decision level: sigma {facts['level']:.3g}; evaluations of the checkpoint: {facts['evaluations']}"
+    )

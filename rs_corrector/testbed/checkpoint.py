@@ -1,0 +1,51 @@
+"""A world on its embedded path as the method sees a checkpoint."""
+
+import torch
+
+from ..corrector import expand
+from ..counterparts import TRIES
+from .model import schedule, sigmas
+from .sampling import euler
+
+
+class Embedded:
+    """A `counterparts.Checkpoint` of a denoiser that needs no host.
+
+    Args:
+        denoise: function (x, (B,) sigma, conditioning) -> prediction.
+        encode: function (captions) -> conditioning, a row a caption.
+        wordings: {name: caption}.
+        size: height and width in latent pixels.
+        seed: of the first picture's noise.
+        steps: of Euler's method.
+    """
+
+    def __init__(self, denoise, encode, wordings, size, seed, steps=20):
+        self.denoise, self.wordings, self.size, self.seed, self.steps = denoise, wordings, size, seed, steps
+        self.said = {name: encode([caption]) for name, caption in {"": "", **wordings}.items()}
+        self.table, self.evaluations = sigmas(), 0
+        self.bottom, self.top = float(self.table[0]), float(self.table[-1])
+
+    def _told(self, names, count):
+        return torch.cat([self.said[name].expand(count, *[-1] * (self.said[name].ndim - 1)) for name in names])
+
+    @torch.inference_mode()
+    def sample(self, wording, batch, *, again=0, cfg=None, hook=None, latents=None, mask=None, below=None):
+        count, names = len(batch), (wording,) if cfg is None else (wording, "")
+
+        def guided(x, sigma):
+            self.evaluations += count * len(names)
+            rows = x.repeat(len(names), 1, 1, 1), sigma.repeat(len(names)), self._told(names, count)
+            positive, *rest = self.denoise(*rows).chunk(len(names))
+            return rest[0] + expand(cfg) * (positive - rest[0]) if rest else positive
+
+        seed = self.seed + (1 + TRIES) * batch.start + again
+        noise = torch.randn(count, 4, self.size, self.size, generator=torch.Generator().manual_seed(seed))
+        return euler(guided, schedule(self.table, self.steps), noise, hook, latents, mask, below=below)
+
+    @torch.inference_mode()
+    def predict(self, x, sigma, wordings, batch):
+        self.evaluations += len(x) * len(wordings)
+        levels = torch.full((len(wordings) * len(x),), float(sigma))
+        told = self._told(wordings, len(x))
+        return self.denoise(x.repeat(len(wordings), 1, 1, 1), levels, told).chunk(len(wordings))

@@ -1,0 +1,176 @@
+"""From words to records, in a world whose every probability is known."""
+
+from functools import cache
+
+import pytest
+import torch
+
+from rs_corrector import counterparts, method
+from rs_corrector.pairs import RECORDS, Pairs, PairsError, Writer, read
+from rs_corrector.recording import recorded, report
+from rs_corrector.testbed import portraits
+from rs_corrector.testbed.checkpoint import Embedded
+from rs_corrector.testbed.exact import PLANTED, World, captions
+
+COUNT, CFG = 16, 3.0
+BATCH = range(COUNT)
+
+
+@cache
+def world(grid=8, rates="strong"):
+    return World(grid, rates=rates)
+
+
+def checkpoint(kind="hat", grid=8, rates="strong", **changes):
+    group, *words = portraits.wordings(kind, PLANTED)
+    wordings = dict(zip(counterparts.WORDINGS, words)) | {"others": "a portrait of a person"} | changes
+    return Embedded(world(grid, rates).denoise, captions.levels, wordings, grid, seed=1 << 22)
+
+
+def read_kind(pictures, kind, grid=8):
+    column = world(grid).column[kind]
+    return world(grid).read(pictures).attributes[:, column]
+
+
+@cache
+def made(kind="hat", grid=8, rates="strong"):
+    return method.record(checkpoint(kind, grid, rates), BATCH, CFG)
+
+
+@pytest.mark.parametrize(
+    ("share", "level"),
+    [
+        ([0.0, 0.0, 0.5, 1.0, 1.0], 4.0),
+        ([0.4, 0.4, 0.7, 1.0, 1.0], 4.0),
+        ([0.0, 0.0, 0.0, 1.0, 1.0], 2**1.5),
+        ([0.95, 0.97, 1.0, 1.0, 1.0], 16.0),
+    ],
+    ids=["halfway to 1", "halfway from what words give", "between two levels", "capped at the highest"],
+)
+def test_the_decision_level_is_where_the_picture_is_halfway_to_deciding(share, level):
+    found = counterparts.decision_level([16.0, 8.0, 4.0, 2.0, 1.0], share, [1.0] * 5)
+    assert found == pytest.approx(level)
+
+
+def test_levels_at_which_the_wordings_say_the_same_are_not_asked():
+    assert counterparts.decision_level([16.0, 8.0, 4.0], [0.0, 0.5, 9.0], [1.0, 1.0, 0.01]) == pytest.approx(8.0)
+
+
+def test_the_decision_level_grows_with_the_grid():
+    small, large = (made(grid=grid)[1].level for grid in (8, 16))
+    assert 2 < small < 5 and 4.5 < large < 9
+
+
+@pytest.mark.parametrize("kind", ["hat", "hair"])
+def test_the_wordings_tell_who_shows_the_rejected_depiction(kind):
+    """In pictures of anybody, most of whom show another value than either wording names."""
+    bed, (_, measured) = checkpoint(kind), made(kind)
+    pictures = bed.sample("others", range(48), cfg=torch.full((48,), CFG))
+    generator = torch.Generator().manual_seed(0)
+    against, _ = counterparts.evidence(bed, pictures, range(48), measured.level, generator)
+    told = against < counterparts.SHOWN * measured.evidence
+    truth = read_kind(pictures, kind) == PLANTED[kind][1]
+    assert 4 < truth.sum() < 44 and told[truth].all(), "all who show it"
+    assert told[~truth].float().mean() < 0.12, "and few others: those are not learnt from, which harms nobody"
+
+
+def test_only_a_wash_over_everything_leaves_everything_in_its_place():
+    shares = {kind: made(kind)[1].in_place for kind in ("hat", "hair", "background", "distorted")}
+    assert shares.pop("distorted") > counterparts.IN_PLACE > max(shares.values())
+
+
+def test_counterparts_are_the_same_pictures_without_what_was_rejected():
+    batch, _ = made("hat", 16)
+    assert batch.shown.sum() > 12 and not batch.dropped.any()
+    assert (read_kind(batch.goal[batch.shown], "hat", 16) == 0).all()
+    before, after = (world(16).read(z).attributes for z in (batch.drawn, batch.goal))
+    for name in ("skin", "background", "glasses"):
+        column = world(16).column[name]
+        assert ((before - after)[:, column].abs() <= world(16).content[name]).float().mean() > 0.9
+    far = (counterparts.grown(batch.area, 1) == 0).expand_as(batch.drawn)
+    torch.testing.assert_close(batch.goal[far], batch.drawn[far])
+
+
+def test_a_picture_that_shows_nothing_rejected_is_its_own_counterpart():
+    batch, _ = made("hair", 8, "moderate")
+    assert torch.equal(batch.shown, read_kind(batch.drawn, "hair") == PLANTED["hair"][1])
+    spared = ~batch.shown
+    assert 0 < spared.sum() < COUNT
+    assert torch.equal(batch.goal[spared], batch.drawn[spared]) and not batch.area[spared].any()
+
+
+def test_records_are_runs_of_predictions_and_others_with_the_depiction_are_left_out():
+    batch, _ = made()
+    rows = batch.rows
+    assert {name: tuple(t.shape[1:]) for name, t in rows.items()} == {
+        "denoised": (20, 4, 8, 8), "level": (20,), "goal": (4, 8, 8), "area": (1, 8, 8), "choice": (),
+    }  # fmt: skip
+    led = rows["choice"] == 0
+    assert led.sum() == COUNT - batch.dropped.sum() and not rows["area"][~led].any()
+    spared = read_kind(rows["goal"][~led], "hat")
+    assert COUNT < len(spared) < 2 * COUNT and (spared == 0).all()
+
+
+def test_a_run_is_led_by_a_share_of_the_way():
+    goal, area = torch.ones(3, 4, 8, 8), torch.ones(3, 1, 8, 8)
+    recorder = method.Recorder(goal, area, (0.0, None), torch.Generator().manual_seed(0))
+    nothing = torch.zeros(3, 4, 8, 8)
+    out = recorder(nothing, torch.full((3,), 2.0), nothing)
+    assert torch.equal(out, recorder.share.view(-1, 1, 1, 1).expand_as(out)) and (recorder.share == 1).any()
+    assert torch.equal(recorder.rows(torch.tensor([True, False, True]))["denoised"], nothing[:2, None])
+
+
+def test_equal_wordings_are_refused_before_anything_is_redrawn():
+    bed = checkpoint(preferred="a portrait of a person", rejected="a portrait of a person")
+    with pytest.raises(ValueError, match="predictions that do not differ; word the preferred and the rejected"):
+        method.record(bed, BATCH, CFG)
+
+
+def test_a_preferred_wording_that_the_checkpoint_does_not_draw_is_refused():
+    bed = checkpoint(preferred=checkpoint().wordings["rejected"], rejected=checkpoint().wordings["preferred"])
+    bed.sample = lambda wording, batch, **how: Embedded.sample(bed, "rejected", batch, **how)
+    with pytest.raises(ValueError, match="expected the checkpoint to draw the preferred depiction"):
+        method.record(bed, BATCH, CFG)
+
+
+def a_set(folder):
+    return Writer(folder, Pairs(RECORDS, "SD15", {"name": "exact"}))
+
+
+HOW = dict(count=12, batch_size=8, cfg=CFG, begun="these words")
+
+
+def test_a_recording_that_is_cut_off_goes_on_to_the_same_records(tmp_path):
+    list(recorded(checkpoint(), a_set(tmp_path / "whole"), "green", **HOW))
+    next(recorded(checkpoint(), a_set(tmp_path / "cut"), "green", **HOW))
+    list(recorded(checkpoint(), a_set(tmp_path / "cut"), "green", **HOW))
+    whole, cut = (read(tmp_path / name) for name in ("whole", "cut"))
+    assert whole.source == cut.source and whole.source["green"]["images"] == 12
+    for name, rows in whole.load("green").items():
+        index = torch.arange(len(rows))
+        assert torch.equal(rows[index], cut.load("green")[name][index])
+    assert "12 pictures" in report(whole.source["green"]) and "decision level" in report(whole.source["green"])
+    with pytest.raises(PairsError, match="expected the wordings and settings"):
+        list(recorded(checkpoint(), a_set(tmp_path / "cut"), "green", **HOW | dict(begun="other words")))
+
+
+def test_a_set_with_more_dropped_than_kept_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(counterparts, "redrawn", lambda checkpoint, z, *rest: z)
+    with pytest.raises(PairsError, match="redraws that show the preferred depiction, got 11 of 11 that do not"):
+        list(recorded(checkpoint(), a_set(tmp_path), "green", **HOW))
+
+
+def test_a_group_that_never_shows_the_rejected_depiction_is_refused(tmp_path):
+    bed = checkpoint(neutral=checkpoint().wordings["preferred"])
+    with pytest.raises(PairsError, match="got none in 16; there is nothing to correct"):
+        list(recorded(bed, a_set(tmp_path), "green", **HOW | dict(count=16)))
+
+
+def test_a_majority_that_everybody_stands_for_is_no_contradiction(tmp_path):
+    """Pictures of anybody that show the rejected depiction are left out, even if they are the very same."""
+    bed = checkpoint(others=checkpoint().wordings["neutral"])
+    list(recorded(bed, a_set(tmp_path), "green", **HOW))
+    rows = read(tmp_path).load("green")
+    index = torch.arange(len(rows["choice"]))
+    spared = rows["goal"][index][rows["choice"][index] < 0]
+    assert (read_kind(spared, "hat") == 0).all()
