@@ -9,11 +9,14 @@ from safetensors.torch import save_file
 
 from rs_corrector import weights
 from rs_corrector.comfyui import PACK
+from rs_corrector.testbed import portraits
 
 FOLDER = PACK / "example_workflows" / "api"
 #: Which outputs of the testbed's loader stand for those of other loaders.
 LOADERS = {"CheckpointLoaderSimple": (0, 1, 2), "UNETLoader": (0,), "DualCLIPLoader": (1,), "VAELoader": (2,)}
-SMALL = {"width": 64, "height": 64, "steps": 6, "count": 8, "batch_size": 4, "low_threshold": 0.1, "name": "made_here"}
+SMALL = {"width": 64, "height": 64, "steps": 8, "count": 8, "batch_size": 4, "low_threshold": 0.1, "name": "made_here"}
+#: What the testbed has words for, by the titles of the nodes that say it.
+SAID = dict(zip(("Neutral", "Preferred", "Rejected"), portraits.wordings("hat")[1:]))
 OTHERS = {
     "make_a_corrector": None,
     "sdxl": "my_sdxl_corrector.safetensors",
@@ -32,6 +35,8 @@ def on_the_testbed(workflow):
         for key, value in inputs.items():
             if isinstance(value, list) and value[0] in loaders:
                 inputs[key] = ["testbed", loaders[value[0]][value[1]]]
+        if node["_meta"]["title"] in SAID:
+            inputs["text"] = SAID[node["_meta"]["title"]]
         if node["class_type"] == "EmptySD3LatentImage":
             node["class_type"] = "EmptyLatentImage"
     return kept | {"testbed": {"class_type": "RSCorrectorTestbed", "inputs": {}}}

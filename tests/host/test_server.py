@@ -50,10 +50,11 @@ def test_the_example_workflow_is_listed_as_a_template(server):
 
 def test_a_corrector_is_made_and_used_in_one_graph(server):
     workflow = json.loads((demo.WORKFLOW.parent / "make_a_corrector_testbed.json").read_text())
-    workflow["6"]["inputs"] |= dict(count=16, batch_size=8, steps=6)
-    workflow["7"]["inputs"] |= dict(steps=20, width=16)
+    number = {node["_meta"]["title"]: name for name, node in workflow.items()}
+    workflow[number["1. Record"]]["inputs"] |= dict(count=8, batch_size=8, steps=8)
+    workflow[number["2. Train"]]["inputs"] |= dict(steps=20, width=16)
     pictures = server.run(workflow)
-    assert len(pictures["13"]) == 16 and len(pictures["14"]) == 1
+    assert [len(pictures[number[title]]) for title in ("After", "Loss", "Sheet")] == [16, 1, 1]
     saved = server.base / "models" / "rs_correctors" / "my_testbed_corrector.safetensors"
     assert weights.read_header(saved).groups == ("green",) and saved.with_suffix(".md").is_file()
 
@@ -66,8 +67,7 @@ def test_an_audit_from_the_shell_draws_through_a_running_server(server, tmp_path
     said = json.loads(capsys.readouterr().out)
     result = json.loads((tmp_path / "audit" / "audit.json").read_text())
     assert said == {"verdict": result["verdict"], "exit": result["exit"]}
-    # The shipped corrector draws green less cleanly than it was (a quality_ratio of 1.17); it does no other harm.
-    assert code == result["exit"] == ("widens the gap of group green's quality" in result["verdict"])
+    assert code == result["exit"] == 0
     assert {(r["group"], r["attribute"]) for r in result["findings"] if r["flagged"]} == {("green", "hat")}
     assert "with the correction in 0%" in result["verdict"]
     assert (tmp_path / "audit" / "audit.html").is_file() and (tmp_path / "audit" / "audit.png").is_file()
