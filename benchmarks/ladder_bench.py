@@ -138,7 +138,8 @@ def make(bench, learnt, steps):
     host, rung = bench.host, bench.rung
     folder, facts = host.base / "models" / "rs_correctors", host.base / f"{rung.name}.json"
     file = folder / f"{rung.name}.safetensors"
-    way = {"learnt": learnt, "steps": steps, "batch": rung.batch, "recipe": list(RECIPE)}
+    way = {"learnt": learnt, "steps": steps, "batch": rung.batch, "recipe": RECIPE}
+    way = json.loads(json.dumps(way))  # as it comes back from the file
     made = json.loads(facts.read_text()) if facts.is_file() else {}
     if made.get("way") != way:
         made = {"way": way, "evaluations": {}, "record_s": 0.0}
