@@ -19,7 +19,6 @@ from rs_corrector.corrector import Corrector
 from rs_corrector.metrics import wilson
 from rs_corrector.recipe import levels_for
 from rs_corrector.testbed import measure, portraits, readers
-from rs_corrector.testbed.distil import OTHERS
 
 GROUP, NEUTRAL, PREFERRED, REJECTED = portraits.wordings("hat")
 DRAWING = dict(steps=20, cfg=3.0, sampler_name="euler", scheduler="normal")
@@ -80,7 +79,7 @@ def main():
 
 def made_from_words(host, count, steps):
     """A corrector of the host's model from three wordings, and the seconds that recording and training took."""
-    words = dict(neutral=NEUTRAL, preferred=PREFERRED, rejected=REJECTED, negative="", others=OTHERS)
+    words = dict(neutral=NEUTRAL, preferred=PREFERRED, rejected=REJECTED, negative="", others=portraits.OTHERS)
     clock = time.monotonic()
     pairs, *_ = host.run(
         "RSCorrectorPairsFromWords", model=host.model, group=GROUP, name="words", count=count, batch_size=64, seed=1,

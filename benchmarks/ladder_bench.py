@@ -14,7 +14,6 @@ from rs_corrector.files import digest
 from rs_corrector.method import RECIPE
 from rs_corrector.metrics import wilson
 from rs_corrector.testbed import comparison, measure, portraits
-from rs_corrector.testbed.distil import OTHERS
 from rs_corrector.testbed.exact import PLANTED, RATES, World
 
 SAMPLING = dict(steps=20, cfg=3.0, sampler="euler")
@@ -139,7 +138,6 @@ def make(bench, learnt, steps):
     folder, facts = host.base / "models" / "rs_correctors", host.base / f"{rung.name}.json"
     file = folder / f"{rung.name}.safetensors"
     way = {"learnt": learnt, "steps": steps, "batch": rung.batch, "recipe": RECIPE}
-    way = json.loads(json.dumps(way))  # as it comes back from the file
     made = json.loads(facts.read_text()) if facts.is_file() else {}
     if made.get("way") != way:
         made = {"way": way, "evaluations": {}, "record_s": 0.0}
@@ -168,7 +166,7 @@ def make(bench, learnt, steps):
 def record(host, rung, asked, name, learnt, merge_with):
     """Pairs from words for one kind, beside those of others."""
     words = {side: host.encode(getattr(asked, side)) for side in ("neutral", "preferred", "rejected")}
-    words |= {"others": host.encode(OTHERS), "negative": host.encode("")}
+    words |= {"others": host.encode(portraits.OTHERS), "negative": host.encode("")}
     return host.run(
         "RSCorrectorPairsFromWords", model=host.model, group=asked.group, name=name,
         count=learnt, batch_size=min(learnt, 32), seed=RECORD_SEED, width=8 * rung.grid, height=8 * rung.grid,

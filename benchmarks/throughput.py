@@ -22,7 +22,7 @@ from training import FACTS, noise
 
 from rs_corrector import recipe
 from rs_corrector.pairs import RECORDS, SIDES, Pairs, Writer
-from rs_corrector.testbed.distil import OTHERS
+from rs_corrector.testbed.portraits import OTHERS
 
 #: (latent size, kind, batch, profiled steps)
 TRAINING = ((8, RECORDS, 128, 40), (64, RECORDS, 16, 6), (64, SIDES, 16, 6))

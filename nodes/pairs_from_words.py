@@ -70,7 +70,7 @@ class RSCorrectorPairsFromWords(io.ComfyNode):
             count=count,
             batch_size=batch_size,
             cfg=cfg,
-            begun=host.digest((*wordings.values(), negative), *settings, *RECIPE),
+            begun=host.digest((*wordings.values(), negative), *settings, RECIPE),
             whole={AUTO: None, PART: False, WHOLE: True}[redraw],
             request=host.mark_request(neutral, preferred, rejected),
         )

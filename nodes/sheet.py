@@ -1,9 +1,12 @@
 """The first pictures of a recording on one sheet: as drawn, where they are redrawn, and their counterparts."""
 
-import numpy
 import torch
 import torch.nn.functional as F
 from PIL import Image
+
+from ..rs_corrector.files import replacing
+from ..rs_corrector.pictures import to_pixels
+from .plot import as_image
 
 SHOWN, TILE = 8, 160
 RED = torch.tensor([0.8, 0.1, 0.1])
@@ -19,13 +22,7 @@ class Sheet:
 
     def __init__(self, file, see):
         self.file, self.see = file, see
-        self.columns = self._columns()
-
-    def _columns(self):
-        return list(self._read().split(TILE, 1)) if self.file.is_file() else []
-
-    def _read(self):
-        return torch.from_numpy(numpy.array(Image.open(self.file).convert("RGB"))).float() / 255
+        self.columns = list(self.picture()[0].split(TILE, 1)) if file.is_file() else []
 
     def add(self, batch):
         """Put a `method.Batch`'s pictures that show the rejected depiction on it, while there is room."""
@@ -39,12 +36,15 @@ class Sheet:
                 after[:6], after[-6:], after[:, :6], after[:, -6:] = RED, RED, RED, RED
             mask = _tile(area.movedim(0, -1).expand(-1, -1, 3).float())
             self.columns.append(torch.cat([_tile(before), mask, after]))
-        pixels = (torch.cat(self.columns, 1) * 255).round().byte().numpy()
-        Image.fromarray(pixels).save(self.file)
+        pixels = to_pixels(torch.cat(self.columns, 1).movedim(-1, 0))
+        with replacing(self.file) as temporary:
+            Image.fromarray(pixels).save(temporary, "png")
 
     def picture(self):
         """As an IMAGE socket carries it, (1, H, W, 3); grey where no picture showed anything."""
-        return self._read()[None] if self.file.is_file() else torch.full((1, 3 * TILE, TILE, 3), 0.5)
+        if not self.file.is_file():
+            return torch.full((1, 3 * TILE, TILE, 3), 0.5)
+        return as_image(Image.open(self.file).convert("RGB"))
 
 
 def _tile(picture):

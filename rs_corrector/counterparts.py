@@ -83,13 +83,11 @@ class Measured:
         level: the decision level.
         evidence: what is usual against the rejected wording in pictures of the preferred one; see `evidence`.
         in_place: see `in_place`.
-        curve: {"sigma", "share", "energy"} as lists, from high noise to low.
     """
 
     level: float
     evidence: float
     in_place: float
-    curve: dict
 
 
 def measure(checkpoint, z, batch, generator):
@@ -99,32 +97,32 @@ def measure(checkpoint, z, batch, generator):
         ValueError: the wordings do not differ, or the checkpoint does not draw the preferred one.
     """
     sigmas = torch.linspace(math.log(checkpoint.top), math.log(checkpoint.bottom), LEVELS).exp().tolist()
-    curve = {"sigma": sigmas, "share": [], "energy": []}
+    shares, energies = [], []
     for sigma in sigmas:
         neutral, preferred, rejected = checkpoint.predict(noised(z, sigma, generator), sigma, WORDINGS, batch)
         difference = preferred - rejected
         energy = difference.square().sum()
         share = ((neutral - rejected) * difference).sum() / energy.clamp_min(1e-12)
-        curve["share"].append(float(share))
-        curve["energy"].append(float(energy) / z.numel())
-    if max(curve["energy"]) < EQUAL * float(z.square().mean()):
+        shares.append(float(share))
+        energies.append(float(energy) / z.numel())
+    if max(energies) < EQUAL * float(z.square().mean()):
         raise ValueError(
             "expected two wordings that the checkpoint draws differently, got predictions that do not differ; word the "
             "preferred and the rejected depiction apart"
         )
-    level = decision_level(**curve)
+    level = decision_level(sigmas, shares, energies)
     usual = evidence(checkpoint, z, batch, level, generator)[0].median()
     if usual <= 0:
         raise ValueError(
             "expected the checkpoint to draw the preferred depiction under the preferred wording, got pictures that "
             "the rejected wording explains as well; choose words that it follows"
         )
-    return Measured(level, float(usual), in_place(checkpoint, z, batch, level, generator), curve)
+    return Measured(level, float(usual), in_place(checkpoint, z, batch, level, generator))
 
 
-def decision_level(sigma, share, energy):
+def decision_level(sigmas, shares, energies):
     """Where the share first is halfway between its value at the highest level and 1: the highest level at most."""
-    points = [(math.log(s), a) for s, a, e in zip(sigma, share, energy) if e >= AUDIBLE * max(energy)]
+    points = [(math.log(s), a) for s, a, e in zip(sigmas, shares, energies) if e >= AUDIBLE * max(energies)]
     top = points[0][1]
     if top > DECIDED:
         return math.exp(points[0][0])
@@ -180,6 +178,11 @@ def redrawn(checkpoint, z, batch, mask, level, cfg, generator):
         errors += _errors(checkpoint, tries[-1], batch, level, generator, (PREFERRED,))
     best = torch.stack(errors).argmin(0).to(z.device)
     return torch.stack(tries)[best, torch.arange(len(z))]
+
+
+def noise_seed(first, batch, again=0):
+    """Seed of a batch's noise, where `first` is that of the first picture's: no two batches' redraws share one."""
+    return first + (1 + TRIES) * batch.start + again
 
 
 def noised(z, sigma, generator):

@@ -27,8 +27,8 @@ GUIDANCE = (0.5, 1.5)
 #: Noise levels are recorded up to this one, which flow matching begins beyond.
 HIGHEST = 1e3
 #: What records depend on beside words and sampling: sets made otherwise are not continued.
-RECIPE = tuple(
-    [*WINDOW, *GUIDANCE]
+RECIPE = repr(
+    [WINDOW, GUIDANCE]
     + [value for _, value in sorted(vars(counterparts).items()) if isinstance(value, (int, float, tuple))]
 )
 
@@ -71,17 +71,22 @@ def record(checkpoint, batch, cfg, measured=None, whole=None):
     measured = measured or counterparts.measure(checkpoint, preferred, batch, generator)
     level = measured.level
 
-    def rejected(z, usual=counterparts.SHOWN * measured.evidence):
+    usual = counterparts.SHOWN * measured.evidence
+
+    def read(z):
+        """Whether pictures read as rejected, and whether as preferred."""
         against, towards = counterparts.evidence(checkpoint, z, batch, level, generator)
         return against < usual, towards > usual
 
+    failed, reads_preferred = read(preferred)
     drawn = checkpoint.sample(NEUTRAL, batch, cfg=scale)
     if measured.in_place > counterparts.IN_PLACE if whole is None else whole:
         goal, area = preferred, torch.ones_like(drawn[:, :1])  # from the same noise
     else:
         mask = counterparts.edit_mask(checkpoint, drawn, batch, level, generator)
         goal, area = counterparts.redrawn(checkpoint, drawn, batch, mask, level, scale, generator), grown(mask, 1)
-    shown, (_, reads_preferred) = rejected(drawn)[0], rejected(goal)
+        _, reads_preferred = read(goal)
+    shown, _ = read(drawn)
     goal = torch.where(expand(shown), goal, drawn)
     area = area * expand(shown)
     dropped = shown & ~reads_preferred
@@ -90,7 +95,7 @@ def record(checkpoint, batch, cfg, measured=None, whole=None):
     checkpoint.sample(NEUTRAL, batch, cfg=scale, hook=led)
     everybody = Recorder()
     others = checkpoint.sample(OTHERS, batch, cfg=scale, hook=everybody)
-    runs = [(led, ~dropped), (spared, ~rejected(preferred)[0]), (everybody, ~rejected(others)[0])]
+    runs = [(led, ~dropped), (spared, ~failed), (everybody, ~read(others)[0])]
     rows = [recorder.rows(flags) for recorder, flags in runs]
     rows = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
     return Batch(drawn, goal, area, shown, dropped, rows), measured

@@ -103,7 +103,7 @@ def _split(kind, rows):
     """(learned, held out) row indices: every tenth run, or the last tenth of each side."""
     if kind == RECORDS:
         runs = torch.arange(len(rows["level"]))
-        held_out = runs % round(1 / HELD_OUT) == FEWEST - 1
+        held_out = runs % round(1 / HELD_OUT) == FEWEST - 1  # so that the fewest runs have one
         return runs[~held_out], runs[held_out]
     side = rows["side"][torch.arange(len(rows["side"]))]
     sides = [(side == value).nonzero().flatten() for value in side.unique()]

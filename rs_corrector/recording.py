@@ -1,5 +1,7 @@
 """A set of records for one group: batch by batch onto the disk, with what was measured on the way."""
 
+from dataclasses import asdict, fields
+
 from .counterparts import Measured
 from .method import record
 from .pairs import PairsError
@@ -28,17 +30,13 @@ def recorded(checkpoint, writer, group, *, count, batch_size, cfg, begun, whole=
     nothing = {"images": 0, "shown": 0, "dropped": 0, "evaluations": 0}
     facts = writer.resume(group, begun, (said or {}) | nothing)
     before = facts["evaluations"]
-    measured = Measured(facts["level"], facts["evidence"], facts["in_place"], {}) if "level" in facts else None
+    measured = Measured(*(facts[f.name] for f in fields(Measured))) if facts["images"] else None
     while (done := facts["images"]) < count:
         batch, measured = record(checkpoint, range(done, min(done + batch_size, count)), cfg, measured, whole)
-        for name, value in (
-            ("images", len(batch.shown)),
-            ("shown", batch.shown.sum()),
-            ("dropped", batch.dropped.sum()),
-        ):
-            facts[name] += int(value)
-        facts |= {name: getattr(measured, name) for name in ("level", "evidence", "in_place")}
-        facts["evaluations"] = before + checkpoint.evaluations
+        facts["images"] += len(batch.shown)
+        facts["shown"] += int(batch.shown.sum())
+        facts["dropped"] += int(batch.dropped.sum())
+        facts |= asdict(measured) | {"evaluations": before + checkpoint.evaluations}
         _check(facts)
         writer.append(group, dict(facts), request, **batch.rows)
         yield batch

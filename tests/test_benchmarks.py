@@ -18,7 +18,7 @@ import rivals  # noqa: E402
 
 def recorded_seeds(first, images):
     """What a recording may draw noise from: its batches' seeds and those of their redraws."""
-    return range(first, first + (1 + counterparts.TRIES) * images)
+    return range(first, counterparts.noise_seed(first, range(images, images)))
 
 
 def test_seeds_for_tuning_reporting_and_learning_are_disjoint():

@@ -23,7 +23,7 @@ def world(grid=8, rates="strong"):
 
 def checkpoint(kind="hat", grid=8, rates="strong", **changes):
     group, *words = portraits.wordings(kind, PLANTED)
-    wordings = dict(zip(counterparts.WORDINGS, words)) | {"others": "a portrait of a person"} | changes
+    wordings = dict(zip(counterparts.WORDINGS, words)) | {"others": portraits.OTHERS} | changes
     return Embedded(world(grid, rates).denoise, captions.levels, wordings, grid, seed=1 << 22)
 
 

@@ -1,14 +1,12 @@
 """A MODEL with its conditionings as the engine sees a checkpoint: something that samples and predicts."""
 
 import comfy.model_management
-import comfy.model_sampling
 import comfy.samplers
 import torch
 
-from ...rs_corrector.counterparts import TRIES
+from ...rs_corrector.counterparts import noise_seed
 from .correction import hook as hook_into
-from .correction import noise_scale
-from .sampling import draw, own_level
+from .sampling import draw, noise_range, own_level
 
 #: Flow matching begins at nothing but noise; from this noise level (VE) on, as good as nothing is left of a picture.
 NOISE_ALONE = 100.0
@@ -32,9 +30,9 @@ class HostCheckpoint:
         self.model, self.wordings, self.negative, self.size = model, wordings, negative, size
         self.seed, self.settings, self.evaluations = seed, (steps, sampler, scheduler), 0
         self.sampling, self.judge = model.get_model_object("model_sampling"), _Judge(model, wordings)
-        flow = isinstance(self.sampling, comfy.model_sampling.CONST)
-        self.top = NOISE_ALONE if flow else min(float(self.sampling.sigma_max), NOISE_ALONE)
-        self.bottom = max(float(self.sampling.sigma_min), LOWEST * self.top)
+        low, high = noise_range(self.sampling)
+        self.top = min(high, NOISE_ALONE)
+        self.bottom = max(low, LOWEST * self.top)
 
     def sample(self, wording, batch, *, again=0, cfg=None, hook=None, latents=None, mask=None, below=None):
         model, rows = self.model.clone(), len(batch) * (1 if cfg is None else 2)
@@ -49,13 +47,13 @@ class HostCheckpoint:
         steps, sampler, scheduler = self.settings
         return draw(
             model, self.wordings[wording], self.negative, (len(batch), *self.size),
-            self.seed + (1 + TRIES) * batch.start + again, steps, 1.0 if cfg is None else float(cfg.max()),
+            noise_seed(self.seed, batch, again), steps, 1.0 if cfg is None else float(cfg.max()),
             sampler, scheduler, latents=latents, mask=mask, below=below,
         )  # fmt: skip
 
     def predict(self, x, sigma, wordings, batch):
         own = own_level(self.sampling, sigma)
-        signal = 1 - own / noise_scale(self.sampling) if own != sigma else 1.0
+        signal = 1.0 if own == sigma else 1 - own
         self.evaluations += len(x) * len(wordings)
         return self.judge.predict(signal * x, own, wordings)
 

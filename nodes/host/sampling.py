@@ -75,6 +75,14 @@ def own_level(sampling, sigma):
     return sigma
 
 
+def noise_range(sampling):
+    """(lowest, highest) noise level (VE) of a model, the highest of flow matching finite."""
+    low, high = float(sampling.sigma_min), float(sampling.sigma_max)
+    if isinstance(sampling, comfy.model_sampling.CONST):
+        return tuple(noise_scale(sampling) * s / max(1 - s, 1e-3) for s in (low, high))
+    return low, high
+
+
 def to_model_space(model, latents):
     """Latents as sockets carry them -> as the model sees them."""
     return model.get_model_object("latent_format").process_in(latents).float().cpu()
@@ -115,10 +123,7 @@ def latent_size(model, count, height, width):
 def describe(model):
     """(latent format, base) of a checkpoint, as a set of pairs records them."""
     check_2d(model)
-    sampling = model.get_model_object("model_sampling")
-    low, high = float(sampling.sigma_min), float(sampling.sigma_max)
-    if isinstance(sampling, comfy.model_sampling.CONST):
-        low, high = (noise_scale(sampling) * s / max(1 - s, 1e-3) for s in (low, high))
+    low, high = noise_range(model.get_model_object("model_sampling"))
     base = {
         "name": f"a checkpoint of type {type(model.model.model_config).__name__}",
         "fingerprint": fingerprint(model),

@@ -3,7 +3,7 @@
 import torch
 
 from ..corrector import expand
-from ..counterparts import TRIES
+from ..counterparts import noise_seed
 from .model import schedule, sigmas
 from .sampling import euler
 
@@ -39,8 +39,8 @@ class Embedded:
             positive, *rest = self.denoise(*rows).chunk(len(names))
             return rest[0] + expand(cfg) * (positive - rest[0]) if rest else positive
 
-        seed = self.seed + (1 + TRIES) * batch.start + again
-        noise = torch.randn(count, 4, self.size, self.size, generator=torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(noise_seed(self.seed, batch, again))
+        noise = torch.randn(count, 4, self.size, self.size, generator=generator)
         return euler(guided, schedule(self.table, self.steps), noise, hook, latents, mask, below=below)
 
     @torch.inference_mode()

@@ -22,7 +22,6 @@ from ..request import mark
 from . import comparison, measure, model, portraits
 from .checkpoint import Embedded
 
-OTHERS = "a portrait of a person"
 LATENT = 8  # pixels a side
 EVERY = 125  # updates between two looks at what was held out
 
@@ -38,7 +37,7 @@ def record(bed, folder, args):
     writer = Writer(folder, Pairs(RECORDS, "SD15", base, source))
     for attribute in portraits.STEREOTYPES:
         group, *words = portraits.wordings(attribute)
-        wordings = dict(zip(("neutral", "preferred", "rejected"), words)) | {"others": OTHERS}
+        wordings = dict(zip(("neutral", "preferred", "rejected"), words)) | {"others": portraits.OTHERS}
         checkpoint = Embedded(bed.denoise, bed.encode_text, wordings, LATENT, (1 + args.seed) << 20)
         batches = recorded(
             checkpoint,

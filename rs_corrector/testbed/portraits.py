@@ -194,6 +194,10 @@ def sample_attributes(count, generator, stated=tuple(STEREOTYPES), stated_rate=0
     return attributes, says
 
 
+#: The caption of anybody.
+OTHERS = "a portrait of a person"
+
+
 def neutral(group):
     """The caption that names a group and nothing else."""
     return f"a portrait of a person in a {group} shirt"
