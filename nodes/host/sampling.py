@@ -93,10 +93,12 @@ def seen(model, vae, latents):
     if vae is not None:
         return decode(model, vae, latents).movedim(1, -1)
     latent_format = model.get_model_object("latent_format")
+    if (reshape := getattr(latent_format, "latent_rgb_factors_reshape", None)) is not None:
+        latents = reshape(latents)
     factors = latent_format.latent_rgb_factors
     if factors is None:
-        factors = torch.eye(latents.shape[1], 3) / 3
-    rgb = latent_format.process_out(latents).movedim(1, -1).float() @ torch.as_tensor(factors, dtype=torch.float32)
+        factors = torch.eye(latents.shape[1], 3)
+    rgb = latents.movedim(1, -1).float() @ torch.as_tensor(factors, dtype=torch.float32)
     bias = getattr(latent_format, "latent_rgb_factors_bias", None)
     return ((rgb + (0 if bias is None else torch.tensor(bias)) + 1) / 2).clamp(0, 1)
 

@@ -96,6 +96,21 @@ def test_every_picture_of_a_batch_is_guided_by_its_own_scale(host, bed, wordings
     assert made.evaluations == 3 * 2 * 2 * 6
 
 
+def test_latents_of_every_format_are_seen_without_a_vae(host, bed):
+    import comfy.latent_formats as formats
+
+    nodes, shown = sys.modules[host.nodes["RSCorrectorPairsFromWords"].__module__].host, 0
+    for kind in vars(formats).values():
+        if isinstance(kind, type) and issubclass(kind, formats.LatentFormat) and kind.latent_dimensions == 2:
+            model = bed.model.clone()
+            model.add_object_patch("latent_format", kind())
+            z = torch.randn(2, kind.latent_channels, 6, 4, generator=torch.manual_seed(0))
+            picture, shown = nodes.seen(model, None, z), shown + 1
+            assert len(picture) == 2 and picture.shape[3] == 3 and picture.shape[1] / picture.shape[2] == 1.5, kind
+            assert 0 <= picture.min() < picture.max() <= 1 and picture.mean().sub(0.5).abs() < 0.2, kind
+    assert shown > 5
+
+
 def test_recording_goes_on_where_it_stopped(record):
     first = record(name="goes_on", count=8)
     second = record(name="goes_on", count=16)
