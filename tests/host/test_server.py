@@ -51,7 +51,7 @@ def test_the_example_workflow_is_listed_as_a_template(server):
 def test_a_corrector_is_made_and_used_in_one_graph(server):
     workflow = json.loads((demo.WORKFLOW.parent / "make_a_corrector_testbed.json").read_text())
     number = {node["_meta"]["title"]: name for name, node in workflow.items()}
-    workflow[number["1. Record"]]["inputs"] |= dict(count=8, batch_size=8, steps=8)
+    workflow[number["1. Record"]]["inputs"] |= dict(count=8, batch_size=8, steps=8, name="for_the_server")
     workflow[number["2. Train"]]["inputs"] |= dict(steps=20, width=16)
     pictures = server.run(workflow)
     assert [len(pictures[number[title]]) for title in ("After", "Loss", "Sheet")] == [16, 1, 1]
