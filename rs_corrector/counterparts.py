@@ -40,8 +40,9 @@ MASK_SHARE, MASK_DRAWS = 0.1, 6
 #: difference from which on a picture is redrawn as a whole.
 IN_PLACE_LEVEL, IN_PLACE = 2.0, 0.22
 #: Redraws of a picture, of which the best is kept, and the multiple of the decision level at which they begin.
-TRIES, REDRAW = 4, 2.0
-#: Below this multiple the redrawn part is drawn once more with a pixel more all round, so that no border is left.
+TRIES, REDRAW = 8, 2.0
+#: Below this multiple the redrawn part is drawn once more with a pixel more all round, and of the best redraw the whole
+#: picture, so that no border is left and no trace beyond it.
 SETTLE = 0.15
 
 
@@ -83,11 +84,14 @@ class Measured:
         level: the decision level.
         evidence: what is usual against the rejected wording in pictures of the preferred one; see `evidence`.
         in_place: see `in_place`.
+        scale, shift: see `bridge.statistics`; None where pictures are redrawn in part.
     """
 
     level: float
     evidence: float
     in_place: float
+    scale: list | None = None
+    shift: list | None = None
 
 
 def measure(checkpoint, z, batch, generator):
@@ -177,7 +181,8 @@ def redrawn(checkpoint, z, batch, mask, level, cfg, generator):
         generator.set_state(noise)  # the same noise for all of them
         errors += _errors(checkpoint, tries[-1], batch, level, generator, (PREFERRED,))
     best = torch.stack(errors).argmin(0).to(z.device)
-    return torch.stack(tries)[best, torch.arange(len(z))]
+    picked = torch.stack(tries)[best, torch.arange(len(z))]
+    return checkpoint.sample(PREFERRED, batch, latents=picked, below=SETTLE * level)
 
 
 def noise_seed(first, batch, again=0):

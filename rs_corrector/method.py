@@ -1,7 +1,7 @@
 """The method from words to records: measure, redraw, lead.
 
     level            where the picture takes over from the words                            `counterparts.measure`
-    z+               the picture as it should have been                                     `counterparts.redrawn`
+    z+               the picture as it should have been, in part or as a whole     `counterparts.redrawn`, `bridged`
     area (z+ - D)    the correction of a prediction D, recorded while a run is led there    `Recorder`
     c(D, sigma)      a small network that learns it                                         `distillation.distil`
     D' = D + s w c   the correction in use                                                  `corrector.Correction`
@@ -9,11 +9,11 @@
 Pictures of the preferred wording, and of everybody else, need nothing, and that is recorded too.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from . import counterparts
+from . import bridge, counterparts
 from .corrector import expand, weight
 from .counterparts import NEUTRAL, PREFERRED, grown
 
@@ -21,15 +21,17 @@ OTHERS = "others"
 #: The choice of a run that needed nothing: whichever preferred depiction is chosen.
 ANY = -1
 #: Between these multiples of the decision level a correction acts; below, the checkpoint finishes by itself.
-RELEASE, ONSET = WINDOW = 0.01, 0.8
+RELEASE, ONSET = WINDOW = 0.01, 0.5
+#: The correction's area has so many latent pixels more all round than what was redrawn; a VAE spreads things as far.
+MARGIN = 3
 #: Pictures are drawn at the usual guidance scale times something between these.
 GUIDANCE = (0.5, 1.5)
 #: Noise levels are recorded up to this one, which flow matching begins beyond.
 HIGHEST = 1e3
 #: What records depend on beside words and sampling: sets made otherwise are not continued.
 RECIPE = repr(
-    [WINDOW, GUIDANCE]
-    + [value for _, value in sorted(vars(counterparts).items()) if isinstance(value, (int, float, tuple))]
+    [WINDOW, MARGIN, GUIDANCE]
+    + [v for m in (counterparts, bridge) for _, v in sorted(vars(m).items()) if isinstance(v, (int, float, tuple))]
 )
 
 
@@ -78,17 +80,20 @@ def record(checkpoint, batch, cfg, measured=None, whole=None):
         against, towards = counterparts.evidence(checkpoint, z, batch, level, generator)
         return against < usual, towards > usual
 
-    failed, reads_preferred = read(preferred)
+    failed, _ = read(preferred)
     drawn = checkpoint.sample(NEUTRAL, batch, cfg=scale)
+    shown, _ = read(drawn)
     if measured.in_place > counterparts.IN_PLACE if whole is None else whole:
-        goal, area = preferred, torch.ones_like(drawn[:, :1])  # from the same noise
+        if measured.scale is None:
+            measured = replace(measured, **bridge.statistics(checkpoint, preferred, drawn, batch))
+        goal, reads_preferred = bridge.bridged(checkpoint, drawn, batch, measured, shown, lambda z: read(z)[1])
+        area = torch.ones_like(drawn[:, :1])
     else:
         mask = counterparts.edit_mask(checkpoint, drawn, batch, level, generator)
-        goal, area = counterparts.redrawn(checkpoint, drawn, batch, mask, level, scale, generator), grown(mask, 1)
+        goal, area = counterparts.redrawn(checkpoint, drawn, batch, mask, level, scale, generator), grown(mask, MARGIN)
         _, reads_preferred = read(goal)
-    shown, _ = read(drawn)
-    goal = torch.where(expand(shown), goal, drawn)
     area = area * expand(shown)
+    goal = torch.where(area > 0, goal, drawn)
     dropped = shown & ~reads_preferred
 
     led = Recorder(goal, area, (RELEASE * level, ONSET * level), generator)

@@ -5,12 +5,12 @@ from functools import cache
 import pytest
 import torch
 
-from rs_corrector import counterparts, method
+from rs_corrector import bridge, counterparts, method
 from rs_corrector.pairs import RECORDS, Pairs, PairsError, Writer, read
 from rs_corrector.recording import recorded, report
 from rs_corrector.testbed import portraits
 from rs_corrector.testbed.checkpoint import Embedded
-from rs_corrector.testbed.exact import PLANTED, World, captions
+from rs_corrector.testbed.exact import PLANTED, World, captions, drawing
 
 COUNT, CFG = 16, 3.0
 BATCH = range(COUNT)
@@ -91,6 +91,28 @@ def test_counterparts_are_the_same_pictures_without_what_was_rejected():
     torch.testing.assert_close(batch.goal[far], batch.drawn[far])
 
 
+def test_a_wash_is_undone_and_everything_else_stays():
+    batch, measured = made("distorted", 16)
+    assert batch.shown.sum() > 12 and not batch.dropped.any() and (batch.area[batch.shown] == 1).all()
+    washed, clear = (world(16).read(z[batch.shown]).attributes for z in (batch.drawn, batch.goal))
+    kept = (washed == clear).float().mean(0)
+    assert (clear[:, world(16).column["distorted"]] == 0).all()
+    assert min(kept[world(16).column[name]] for name in ("skin", "hair", "background", "glasses", "hat")) > 0.9
+    spread = torch.tensor(measured.scale).log().mean().exp()
+    assert spread == pytest.approx(1 / (1 - drawing.WASH), rel=0.15), "colours are so many times further apart"
+
+
+def test_a_picture_goes_over_no_higher_than_it_has_to(monkeypatch):
+    """Wordings that do not leave things in place find them at a higher level, or not at all."""
+    bed, (batch, measured) = checkpoint("hat"), made("distorted")
+    asked = []
+    monkeypatch.setattr(bridge, "bridge", lambda checkpoint, z, batch, sigma, measured: asked.append(sigma) or z)
+    wanted = torch.ones(COUNT, dtype=torch.bool)
+    goal, found = bridge.bridged(bed, batch.drawn, BATCH, measured, wanted, lambda z: torch.arange(COUNT) < len(asked))
+    assert asked == pytest.approx([m * measured.level for m in bridge.TURNS]) and found.sum() == len(bridge.TURNS)
+    assert torch.equal(goal, batch.drawn)
+
+
 def test_a_picture_that_shows_nothing_rejected_is_its_own_counterpart():
     batch, _ = made("hair", 8, "moderate")
     assert torch.equal(batch.shown, read_kind(batch.drawn, "hair") == PLANTED["hair"][1])
@@ -140,10 +162,11 @@ def a_set(folder):
 HOW = dict(count=12, batch_size=8, cfg=CFG, begun="these words")
 
 
-def test_a_recording_that_is_cut_off_goes_on_to_the_same_records(tmp_path):
-    list(recorded(checkpoint(), a_set(tmp_path / "whole"), "green", **HOW))
-    next(recorded(checkpoint(), a_set(tmp_path / "cut"), "green", **HOW))
-    list(recorded(checkpoint(), a_set(tmp_path / "cut"), "green", **HOW))
+@pytest.mark.parametrize("kind", ["hat", "distorted"])
+def test_a_recording_that_is_cut_off_goes_on_to_the_same_records(kind, tmp_path):
+    list(recorded(checkpoint(kind), a_set(tmp_path / "whole"), "green", **HOW))
+    next(recorded(checkpoint(kind), a_set(tmp_path / "cut"), "green", **HOW))
+    list(recorded(checkpoint(kind), a_set(tmp_path / "cut"), "green", **HOW))
     whole, cut = (read(tmp_path / name) for name in ("whole", "cut"))
     assert whole.source == cut.source and whole.source["green"]["images"] == 12
     for name, rows in whole.load("green").items():
@@ -151,12 +174,12 @@ def test_a_recording_that_is_cut_off_goes_on_to_the_same_records(tmp_path):
         assert torch.equal(rows[index], cut.load("green")[name][index])
     assert "12 pictures" in report(whole.source["green"]) and "decision level" in report(whole.source["green"])
     with pytest.raises(PairsError, match="expected the wordings and settings"):
-        list(recorded(checkpoint(), a_set(tmp_path / "cut"), "green", **HOW | dict(begun="other words")))
+        list(recorded(checkpoint(kind), a_set(tmp_path / "cut"), "green", **HOW | dict(begun="other words")))
 
 
 def test_a_set_with_more_dropped_than_kept_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(counterparts, "redrawn", lambda checkpoint, z, *rest: z)
-    with pytest.raises(PairsError, match="redraws that show the preferred depiction, got 11 of 11 that do not"):
+    with pytest.raises(PairsError, match=r"redraws that show the preferred depiction, got (\d+) of \1 that do not"):
         list(recorded(checkpoint(), a_set(tmp_path), "green", **HOW))
 
 
