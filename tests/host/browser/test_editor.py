@@ -11,7 +11,7 @@ from importlib.metadata import version
 import blueprints
 import pytest
 import workflows
-from editor import CHROMIUM, editor
+from editor import CHROMIUM, editor, without_empty_slots
 
 from rs_corrector import comfyui
 
@@ -20,6 +20,8 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: install it (Debian: chromium)"),
     pytest.mark.skipif(version("comfyui-frontend-package") != WANTED, reason=f"this host's editor is {WANTED}"),
 ]
+#: The oldest host's editor does not search by other words than names, offers no blueprints, and shows errors at once.
+OLD = tuple(map(int, WANTED.split("."))) < (1, 30)
 SHOTS = comfyui.PACK / "build" / "browser"
 RUN = [name for name in workflows.GRAPHS if not workflows.GRAPHS[name]().needs]
 #: Settings that make a workflow quick: {workflow: {node title: {widget: value}}}.
@@ -37,6 +39,14 @@ def page(server):
         workflows.place(graph().needs, server.base)
     with editor(server) as page:
         yield page
+
+
+@pytest.mark.parametrize(
+    "file", [*workflows.FOLDER.glob("*.json"), *blueprints.FOLDER.glob("*.json")], ids=lambda f: f.stem
+)
+def test_no_shared_file_alarms_an_old_editor(file):
+    text = json.loads(file.read_text())
+    assert without_empty_slots(text) == text
 
 
 def saved(name):
@@ -62,6 +72,9 @@ def test_an_example_is_what_its_description_builds(page, name):
     page.build(workflows.described(name))
     built, prompt = page.saved()
     known = json.loads((workflows.FOLDER / "api" / f"{name}.json").read_text())
+    for node in prompt.values():
+        if node["class_type"] == "PreviewAny":  # old editors send what it shows, too
+            node["inputs"].pop("preview", None)
     assert prompt == known
     assert [n["type"] for n in built["nodes"]] == [n["type"] for n in saved(name)["nodes"]]
 
@@ -103,6 +116,7 @@ def test_a_saved_picture_restores_its_graph(page, server):
     assert page.broken() == []
 
 
+@pytest.mark.skipif(OLD, reason=f"the editor {WANTED} searches names only")
 def test_nodes_are_found_by_what_people_look_for(page):
     page.open()
     page.search("stereotype")
@@ -112,6 +126,7 @@ def test_nodes_are_found_by_what_people_look_for(page):
     page.page.keyboard.press("Escape")
 
 
+@pytest.mark.skipif(OLD, reason=f"the editor {WANTED} offers no blueprints of packs")
 @pytest.mark.parametrize("name", blueprints.BLUEPRINTS)
 def test_a_blueprint_is_offered_and_becomes_a_node(page, server, name):
     listed = json.loads(server.get("/global_subgraphs"))
@@ -142,13 +157,19 @@ def test_nobody_complains_about_the_pack(page, server):
     assert not [line for line in lines if "warning" in line.lower() or "error" in line.lower()]
 
 
+def details(page):
+    """Open what the editor says of an error."""
+    if not OLD:
+        page.page.get_by_role("button", name="View details").click()
+
+
 def test_a_wrong_group_is_an_error_that_a_person_can_read(page):
     page.open()
     page.load(saved("before_after"))
     page.page.evaluate(f"() => {{ {widget('Apply the corrector', 'group')}.value = 'mauve' }}")
     entry = page.run()
     assert entry["status"]["status_str"] == "error"
-    page.page.get_by_role("button", name="View details").click()
+    details(page)
     said = "expected one of the corrector's groups (green, gold, blue, crimson), got 'mauve'"
     page.page.get_by_text(said).first.wait_for()
     page.page.screenshot(path=SHOTS / "error.png")
@@ -159,7 +180,7 @@ def test_a_workflow_whose_weights_are_missing_says_where_to_get_them(page):
     page.load(saved("before_after"))
     page.page.evaluate(f"() => {{ {widget('Corrector', 'corrector_name')}.value = 'theirs.safetensors' }}")
     page.page.evaluate("app.queuePrompt(0)")
-    page.page.get_by_role("button", name="View details").click()
+    details(page)
     page.page.get_by_text("expected corrector weights named 'theirs.safetensors'").first.wait_for()
     page.page.screenshot(path=SHOTS / "missing.png")
 
@@ -169,6 +190,6 @@ def test_nodes_speak_the_language_of_the_editor(page, locale):
     known = json.loads((comfyui.PACK / "locales" / locale / "nodeDefs.json").read_text())["RSCorrectorApply"]
     page.page.evaluate(f"app.extensionManager.setting.set('Comfy.Locale', '{locale}')")
     page.open()
-    page.search("stereotype")
+    page.search(known["display_name"])
     page.page.get_by_text(known["display_name"]).first.wait_for(timeout=10_000)
     page.page.screenshot(path=SHOTS / f"search-{locale}.png")
