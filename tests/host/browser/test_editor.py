@@ -31,6 +31,8 @@ QUICK = {
 }
 #: What the browser says that has nothing to do with any pack.
 NOISE = ("404 (Not Found)", "huggingface.co", "deprecated", "before initialization", "ERR_", "Content Security Policy")
+if OLD:  # it trips over its own settings whenever it is opened
+    NOISE += ("reading 'id'",)
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +43,6 @@ def page(server):
         yield page
 
 
-@pytest.mark.parametrize(
-    "file", [*workflows.FOLDER.glob("*.json"), *blueprints.FOLDER.glob("*.json")], ids=lambda f: f.stem
-)
-def test_no_shared_file_alarms_an_old_editor(file):
-    text = json.loads(file.read_text())
-    assert without_empty_slots(text) == text
-
-
 def saved(name):
     return json.loads((workflows.FOLDER / f"{name}.json").read_text())
 
@@ -56,6 +50,15 @@ def saved(name):
 def widget(node, name):
     """A widget in the page, as an expression."""
     return f"app.graph._nodes.find(n => n.title === {node!r}).widgets.find(w => w.name === {name!r})"
+
+
+SHARED = [*workflows.FOLDER.glob("*.json"), *blueprints.FOLDER.glob("*.json")]
+
+
+@pytest.mark.parametrize("file", SHARED, ids=lambda file: file.stem)
+def test_no_shared_file_alarms_an_old_editor(file):
+    text = json.loads(file.read_text())
+    assert without_empty_slots(text) == text
 
 
 @pytest.mark.parametrize("name", workflows.GRAPHS)
