@@ -44,6 +44,8 @@ TRIES, REDRAW = 8, 2.0
 #: Below this multiple the redrawn part is drawn once more with a pixel more all round, and of the best redraw the whole
 #: picture, so that no border is left and no trace beyond it.
 SETTLE = 0.15
+#: Part of a run is drawn as part of one with at least so many steps: of four too few would be left.
+FEWEST = 12
 
 
 class Checkpoint(Protocol):
@@ -69,7 +71,7 @@ class Checkpoint(Protocol):
             hook: function (x, sigma, denoised, signal) -> denoised.
             latents: (B, C, H, W) to start from; None is empty.
             mask: (B, 1, H, W), drawn only where it is 1; None is everywhere.
-            below: start at this noise level and not at the highest.
+            below: start at this noise level and not at the highest, with a schedule of at least `FEWEST` steps.
         """
 
     def predict(self, x, sigma, wordings, batch):

@@ -113,6 +113,14 @@ def test_a_picture_goes_over_no_higher_than_it_has_to(monkeypatch):
     assert torch.equal(goal, batch.drawn)
 
 
+def test_part_of_a_run_of_few_steps_is_drawn_in_enough():
+    bed, few = checkpoint(), checkpoint()
+    few.steps, bed.steps = 4, counterparts.FEWEST
+    z = bed.sample("preferred", range(2))
+    parts = [each.sample("preferred", range(2), latents=z, below=3.0) for each in (bed, few)]
+    assert torch.equal(*parts)
+
+
 def test_a_picture_that_shows_nothing_rejected_is_its_own_counterpart():
     batch, _ = made("hair", 8, "moderate")
     assert torch.equal(batch.shown, read_kind(batch.drawn, "hair") == PLANTED["hair"][1])
