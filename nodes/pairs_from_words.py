@@ -22,7 +22,8 @@ class RSCorrectorPairsFromWords(io.ComfyNode):
             description=(
                 "Lets your checkpoint draw the neutral prompt, redraws each image under the preferred wording only "
                 "where the two wordings differ, and records the corrections that lead from one to the other. No data "
-                "set is needed. Each image is drawn about eighteen times; a run that is cut off goes on where it stopped."
+                "set is needed. Each image is drawn about eighteen times; a run that is cut off goes on where it "
+                "stopped."
             ),
             search_aliases=["rs corrector", "record", "distill", "words", "make corrector"],
             inputs=[
