@@ -45,7 +45,7 @@ TRIES, REDRAW = 8, 2.0
 #: picture, so that no border is left and no trace beyond it.
 SETTLE = 0.15
 #: Part of a run is drawn as part of one with at least so many steps: of four too few would be left.
-FEWEST = 12
+FEWEST_STEPS = 12
 
 
 class Checkpoint(Protocol):
@@ -71,7 +71,7 @@ class Checkpoint(Protocol):
             hook: function (x, sigma, denoised, signal) -> denoised.
             latents: (B, C, H, W) to start from; None is empty.
             mask: (B, 1, H, W), drawn only where it is 1; None is everywhere.
-            below: start at this noise level and not at the highest, with a schedule of at least `FEWEST` steps.
+            below: start at this noise level and not at the highest, with a schedule of at least `FEWEST_STEPS` steps.
         """
 
     def predict(self, x, sigma, wordings, batch):

@@ -115,7 +115,7 @@ def test_a_picture_goes_over_no_higher_than_it_has_to(monkeypatch):
 
 def test_part_of_a_run_of_few_steps_is_drawn_in_enough():
     bed, few = checkpoint(), checkpoint()
-    few.steps, bed.steps = 4, counterparts.FEWEST
+    few.steps, bed.steps = 4, counterparts.FEWEST_STEPS
     z = bed.sample("preferred", range(2))
     parts = [each.sample("preferred", range(2), latents=z, below=3.0) for each in (bed, few)]
     assert torch.equal(*parts)

@@ -4,7 +4,7 @@ import comfy.model_management
 import comfy.samplers
 import torch
 
-from ...rs_corrector.counterparts import FEWEST, noise_seed
+from ...rs_corrector.counterparts import FEWEST_STEPS, noise_seed
 from .correction import hook as hook_into
 from .sampling import draw, noise_range, own_level
 
@@ -45,7 +45,7 @@ class HostCheckpoint:
 
         hook_into(model, lambda guider: step)
         steps, sampler, scheduler = self.settings
-        steps = steps if below is None else max(steps, FEWEST)
+        steps = steps if below is None else max(steps, FEWEST_STEPS)
         return draw(
             model, self.wordings[wording], self.negative, (len(batch), *self.size),
             noise_seed(self.seed, batch, again), steps, 1.0 if cfg is None else float(cfg.max()),

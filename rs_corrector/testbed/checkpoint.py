@@ -3,7 +3,7 @@
 import torch
 
 from ..corrector import expand
-from ..counterparts import FEWEST, noise_seed
+from ..counterparts import FEWEST_STEPS, noise_seed
 from .model import schedule, sigmas
 from .sampling import euler
 
@@ -41,7 +41,7 @@ class Embedded:
 
         generator = torch.Generator().manual_seed(noise_seed(self.seed, batch, again))
         noise = torch.randn(count, 4, self.size, self.size, generator=generator)
-        steps = self.steps if below is None else max(self.steps, FEWEST)
+        steps = self.steps if below is None else max(self.steps, FEWEST_STEPS)
         return euler(guided, schedule(self.table, steps), noise, hook, latents, mask, below=below)
 
     @torch.inference_mode()

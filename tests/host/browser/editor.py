@@ -151,7 +151,7 @@ class Editor:
 
 
 def without_empty_slots(saved):
-    """A saved graph less every `slot_index` that is null: editors before 1.30 warn of a broken workflow over it."""
+    """A saved graph less every `slot_index` that is null: the oldest host's editor warns of it."""
     if isinstance(saved, list):
         return [without_empty_slots(part) for part in saved]
     if not isinstance(saved, dict):
