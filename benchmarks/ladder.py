@@ -13,15 +13,19 @@ from pathlib import Path
 
 from filelock import FileLock
 from inprocess import Host
-from ladder_bench import LEARNT, STEPS, Bench, Rung, make, prepare
+from ladder_bench import LEARNT, LEARNT_FROM, STEPS, Bench, Rung, make, prepare
 from ladder_report import lines, plot, sheet
 from quality import save
 from tqdm.auto import tqdm
 
 from rs_corrector.comfyui import PACK
 from rs_corrector.testbed.exact import PLANTED
+from rs_corrector.wordings import PLACE
 
 METHODS = ("none", "negative_prompt", "prompt_rewrite", "sega", "prompt_teacher", "rs_corrector")
+#: In scenes, every picture in another context, beside a corrector that was made from one prompt.
+SCENE_METHODS = ("none", "one_prompt", "rs_corrector")
+EVERY = (*METHODS, "one_prompt")
 LADDER = [
     *(Rung(grid) for grid in (8, 16, 32, 64)),
     *(Rung(grid, "flow") for grid in (16, 32)),
@@ -45,7 +49,8 @@ def climb(host, rungs, kinds, methods, count, path, again=False, learnt=LEARNT, 
     for rung in tqdm(rungs, desc="rungs"):
         result = read(path)
         known = {key(cell) for cell in result["cells"]}
-        wanted = [rung.facts() | {"kind": kind, "method": name} for name in reversed(methods) for kind in kinds]
+        chosen = [name for name in reversed(SCENE_METHODS if rung.scene else METHODS) if name in methods]
+        wanted = [rung.facts() | {"kind": kind, "method": name} for name in chosen for kind in kinds]
         wanted = [cell for cell in wanted if again or key(cell) not in known]
         if rung == Rung(rung.grid) and all(start["grid"] != rung.grid for start in result["start"]):
             starts = [Bench(host, Rung(rung.grid, name), count).start() for name in ("eps", "eps_wide")]
@@ -54,17 +59,22 @@ def climb(host, rungs, kinds, methods, count, path, again=False, learnt=LEARNT, 
             continue
         bench = Bench(host, rung, count)
         picture = path.with_suffix("") / f"{rung.name}.png"
-        ours = any(cell["method"] == "rs_corrector" for cell in wanted) or not picture.is_file()
-        corrector, made = make(bench, learnt, steps) if ours and "rs_corrector" in methods else (None, {})
+        learnt_here = {cell["method"] for cell in wanted} & LEARNT_FROM.keys()
+        if not picture.is_file() and "rs_corrector" in methods:
+            learnt_here.add("rs_corrector")
+        correctors = {
+            name: make(bench, learnt, steps, LEARNT_FROM[name] if rung.scene else (PLACE,)) for name in learnt_here
+        }
         for cell in tqdm(wanted, desc=rung.name):
             kind, name = cell["kind"], cell["method"]
+            corrector, made = correctors.get(name, (None, {}))
             cell |= bench.measure(kind, prepare(bench, name, kind, corrector)) | {"make_evaluations": 0}
-            if name == "rs_corrector":
+            if corrector is not None:
                 seconds = {unit: round(made[unit]) for unit in ("record_s", "train_s")}
                 cell |= {"make_evaluations": made["evaluations"][kind], "weights": made["weights"], **seconds}
             update(path, host, count, cells=[cell])
-        if corrector is not None:
-            sheet(bench.pairs_to_show(corrector), picture)
+        if "rs_corrector" in correctors:
+            sheet(bench.pairs_to_show(correctors["rs_corrector"][0]), picture)
 
 
 def read(path):
@@ -91,7 +101,7 @@ def place(cell):
     """Where a cell stands in the file: rungs in the order of `LADDER`."""
     rungs = [rung.facts() for rung in LADDER]
     own = {name: cell[name] for name in rungs[0]}
-    kind, name = list(PLANTED).index(cell["kind"]), METHODS.index(cell["method"])
+    kind, name = list(PLANTED).index(cell["kind"]), EVERY.index(cell["method"])
     return rungs.index(own) if own in rungs else len(rungs), kind, name
 
 
@@ -100,7 +110,7 @@ def parse_args(argv=None):
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--grids", type=int, nargs="+", help="all of them")
     parser.add_argument("--kinds", nargs="+", help="all of them")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    parser.add_argument("--methods", nargs="+", choices=EVERY, default=EVERY)
     parser.add_argument("--rungs", nargs="+", choices=[rung.name for rung in LADDER], help="by name; all of them")
     parser.add_argument("--images", type=int, help="pictures a rate; 256")
     parser.add_argument("--base", type=Path, help="where correctors are kept; build/ladder")

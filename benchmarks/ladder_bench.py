@@ -14,10 +14,13 @@ from rs_corrector.files import digest
 from rs_corrector.method import RECIPE
 from rs_corrector.metrics import wilson
 from rs_corrector.testbed import comparison, measure, portraits
-from rs_corrector.testbed.exact import PLANTED, RATES, World
+from rs_corrector.testbed.exact import PLANTED, RATES, World, captions
+from rs_corrector.wordings import PLACE
 
 SAMPLING = dict(steps=20, cfg=3.0, sampler="euler")
 LEARNT, STEPS = 64, 2500
+#: What correctors of these names are made from in scenes: contexts that are not the ones they are measured in.
+LEARNT_FROM = {"one_prompt": (PLACE,), "rs_corrector": captions.contexts()}
 #: First of the seeds that are learnt from.
 RECORD_SEED = 1
 #: Pictures of a sheet.
@@ -75,10 +78,20 @@ class Bench:
         self.draw, self._natural = partial(host.sample, host.model), {}
 
     def pictures(self, draw, caption, count, **sampling):
-        """(N, 4, n, n) latents in model space, of the reporting seeds."""
+        """(N, 4, n, n) latents in model space, of the reporting seeds; in scenes each in a context that is held out."""
         chosen = SAMPLING | {"scheduler": self.rung.scheduler} | sampling
-        drawn = [draw(caption, size, seed, **chosen) for size, seed in chunks(count, measure.REPORTING_SEED)]
+        drawn = [
+            draw(self.said(caption, size), size, seed, **chosen) for size, seed in chunks(count, measure.REPORTING_SEED)
+        ]
         return self.host.model.get_model_object("latent_format").process_in(torch.cat(drawn)).float()
+
+    def said(self, caption, count):
+        """The conditioning of so many pictures of a caption."""
+        if not self.rung.scene:
+            return caption
+        contexts = captions.contexts(held_out=True)
+        rows = [self.host.encode(contexts[i % len(contexts)].replace(PLACE, caption)) for i in range(count)]
+        return [[torch.cat([tokens for ((tokens, _),) in rows]), {}]]
 
     @cached_property
     def before(self):
@@ -128,16 +141,20 @@ class Bench:
         return facts | {"sigma_max": top, "planted": planted, "rates": rates}
 
 
-def make(bench, learnt, steps):
+def make(bench, learnt, steps, contexts=(PLACE,)):
     """A corrector for all kinds of a rung, from the host's folder where it was made before in the same way.
+
+    Args:
+        contexts: of the pictures that it is made from.
 
     Returns:
         The corrector, and {"evaluations": {kind: of the base model}, "record_s", "train_s", "weights"}.
     """
     host, rung = bench.host, bench.rung
-    folder, facts = host.base / "models" / "rs_correctors", host.base / f"{rung.name}.json"
-    file = folder / f"{rung.name}.safetensors"
-    way = {"learnt": learnt, "steps": steps, "batch": rung.batch, "recipe": RECIPE}
+    own = rung.name + "-contexts" * (len(contexts) > 1)
+    folder, facts = host.base / "models" / "rs_correctors", host.base / f"{own}.json"
+    file = folder / f"{own}.safetensors"
+    way = {"learnt": learnt, "steps": steps, "batch": rung.batch, "recipe": RECIPE, "contexts": list(contexts)}
     made = json.loads(facts.read_text()) if facts.is_file() else {}
     if made.get("way") != way:
         made = {"way": way, "evaluations": {}, "record_s": 0.0}
@@ -145,11 +162,11 @@ def make(bench, learnt, steps):
         return host.run("RSCorrectorLoader", corrector_name=file.name)[0], made
     pairs = None
     for kind in PLANTED:
-        begun, name = time.monotonic(), f"{rung.name}-{kind}"
+        begun, name = time.monotonic(), f"{own}-{kind}"
         if kind not in made["evaluations"]:  # a kind that was cut off begins anew, so that all of it is counted
             shutil.rmtree(host.base / "output" / "rs_corrector_pairs" / name, ignore_errors=True)
         with Evaluations(host) as seen:
-            pairs = record(host, rung, case(kind, PLANTED), name, learnt, pairs)
+            pairs = record(host, rung, case(kind, PLANTED), name, learnt, pairs, contexts)
         made["evaluations"].setdefault(kind, seen.rows)
         made["record_s"] += time.monotonic() - begun
         save(made, facts)
@@ -157,27 +174,27 @@ def make(bench, learnt, steps):
     corrector, _, report = host.run(
         "RSCorrectorTrain", pairs=pairs, steps=steps, batch_size=rung.batch, width=48, learning_rate=2e-3, seed=0
     )
-    print(rung.name, report)
-    host.run("RSCorrectorSave", corrector=corrector, name=rung.name)
+    print(own, report)
+    host.run("RSCorrectorSave", corrector=corrector, name=own)
     save(made | {"train_s": time.monotonic() - begun, "weights": digest(file)}, facts)
-    return make(bench, learnt, steps)
+    return make(bench, learnt, steps, contexts)
 
 
-def record(host, rung, asked, name, learnt, merge_with):
+def record(host, rung, asked, name, learnt, merge_with, contexts):
     """Pairs from words for one kind, beside those of others."""
-    words = {side: host.encode(getattr(asked, side)) for side in ("neutral", "preferred", "rejected")}
-    words |= {"others": host.encode(portraits.OTHERS), "negative": host.encode("")}
+    words = {side: getattr(asked, side) for side in ("neutral", "preferred", "rejected")}
+    words |= {"others": portraits.OTHERS, "negative": "", "contexts": "\n".join(contexts)}
     return host.run(
         "RSCorrectorPairsFromWords", model=host.model, group=asked.group, name=name,
         count=learnt, batch_size=min(learnt, 32), seed=RECORD_SEED, width=8 * rung.grid, height=8 * rung.grid,
         steps=SAMPLING["steps"], cfg=SAMPLING["cfg"], sampler_name=SAMPLING["sampler"], scheduler=rung.scheduler,
-        merge_with=merge_with, **words,
+        merge_with=merge_with, clip=host.clip, **words,
     )[0]  # fmt: skip
 
 
 def prepare(bench, name, kind, corrector):
     """A method's function to draw with."""
-    if name == "rs_corrector":
+    if name in LEARNT_FROM:
         return partial(bench.host.sample, bench.host.apply(corrector, PLANTED[kind][0]))
     found = json.loads(SETTINGS.read_text())  # for kinds that `quality.py` does not know those for hats
     best = found.get(kind, found["hat"])[name]["best"]

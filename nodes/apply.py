@@ -47,16 +47,37 @@ class RSCorrectorApply(io.ComfyNode):
                     tooltip="Paint where the person is, to correct that part of the picture only. Soft edges are kept; "
                     "any size will do. For several people use one Apply and one mask each.",
                 ),
+                io.Float.Input(
+                    "keep",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    optional=True,
+                    tooltip="Leave this share of pictures as they are. To draw the group like others, take their rate "
+                    "of the attribute over its own; the audit tells it.",
+                ),
+                io.Int.Input(
+                    "choice_seed",
+                    default=-1,
+                    min=-1,
+                    max=2**63 - 1,
+                    optional=True,
+                    tooltip="At -1 a picture's own noise decides whether it is kept and which depiction it gets. Give "
+                    "both passes of a hires fix or a detailer the same number, and they decide alike.",
+                ),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="Connect to a sampler or guider.")],
         )
 
     @classmethod
-    def execute(cls, model, corrector, group, strength, start_percent, end_percent, obey_requests=True, mask=None):
+    def execute(cls, model, corrector, group, strength, start_percent, end_percent, obey_requests=True,
+                mask=None, keep=0.0, choice_seed=-1):  # fmt: skip
         check_window(start_percent, end_percent)
         corrector.model.group_index(group)
         host.warn_if_other_base(model, corrector.model.config)
         window = start_percent, end_percent
         if mask is not None:
             mask = mask.reshape(-1, 1, *mask.shape[-2:])
-        return io.NodeOutput(host.apply(model, corrector, group, strength, window, obey_requests, mask))
+        patched = host.apply(model, corrector, group, strength, window, obey_requests, mask, keep, choice_seed)
+        return io.NodeOutput(patched)

@@ -6,7 +6,7 @@ from comfy_api.latest import io
 from ..rs_corrector.corrector import PREFERRED, REJECTED
 from ..rs_corrector.pairs import SIDES
 from . import host
-from .sampling_inputs import drawing, merged, opened, output
+from .sampling_inputs import drawing, merged, opened, output, wordings
 
 
 class RSCorrectorPairsFromPrompts(io.ComfyNode):
@@ -21,7 +21,13 @@ class RSCorrectorPairsFromPrompts(io.ComfyNode):
                 "The corrector made of them can also score latents. 'RS Pairs from Words' keeps more of the picture."
             ),
             search_aliases=["rs corrector", "preference pairs", "make corrector"],
-            inputs=drawing(),
+            inputs=drawing(
+                [
+                    io.Conditioning.Input("neutral", tooltip="Describe the group and nothing else."),
+                    *wordings(),
+                    io.Conditioning.Input("negative", tooltip="Use your usual negative prompt."),
+                ]
+            ),
             outputs=[output()],
         )
 
@@ -32,8 +38,8 @@ class RSCorrectorPairsFromPrompts(io.ComfyNode):
         settings = (steps, cfg, sampler_name, scheduler)
         words = (neutral, preferred, rejected, negative)
         writer = opened(SIDES, model, name)
-        facts = writer.resume(group, host.digest(words, width, height, seed, *settings), {})
-        request = host.mark_request(neutral, preferred, rejected)
+        facts = writer.resume(group, host.digest(words, width, height, seed, *settings), {}, {})
+        request = host.mark_request(neutral, preferred, rejected=rejected)
         sides = {PREFERRED: preferred, REJECTED: rejected}
         while (done := writer.pairs.count(group) // len(sides)) < count:
             size = host.latent_size(model, min(batch_size, count - done), height, width)

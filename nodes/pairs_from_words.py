@@ -2,10 +2,11 @@
 
 from comfy_api.latest import io
 
+from ..rs_corrector import wordings
 from ..rs_corrector.method import RECIPE
 from ..rs_corrector.pairs import RECORDS
 from ..rs_corrector.recording import recorded, report
-from . import host
+from . import host, typed
 from .sampling_inputs import drawing, merged, opened, output
 from .sheet import Sheet
 
@@ -20,17 +21,28 @@ class RSCorrectorPairsFromWords(io.ComfyNode):
             display_name="RS Pairs from Words",
             category="RS-Corrector/make",
             description=(
-                "Lets your checkpoint draw the neutral prompt, redraws each image under the preferred wording only "
-                "where the two wordings differ, and records the corrections that lead from one to the other. No data "
-                "set is needed. Each image is drawn about eighteen times; a run that is cut off goes on where it "
-                "stopped."
+                "Lets your checkpoint draw people by the neutral wording in many scenes, redraws each image under a "
+                "preferred wording only where the wordings differ, and records the corrections that lead from one to "
+                "the other. No data set is needed. Each image is drawn about eighteen times; a run that is cut off "
+                "goes on where it stopped."
             ),
             search_aliases=["rs corrector", "record", "distill", "words", "make corrector"],
-            inputs=[
-                *drawing(
-                    io.Conditioning.Input(
-                        "others", tooltip="Describe anybody, 'a photo of a person', in the same style: whom to spare."
-                    )
+            inputs=drawing(
+                typed.inputs(),
+                io.String.Input(
+                    "contexts",
+                    default=wordings.SHIPPED.read_text(),
+                    multiline=True,
+                    optional=True,
+                    tooltip="Write scenes, one a line, with the word person in braces where a wording goes. Every "
+                    "picture takes the next one. Conditionings that are connected stay as they are.",
+                ),
+                io.String.Input(
+                    "shares",
+                    default="",
+                    optional=True,
+                    tooltip="Say how often each preferred wording is to be drawn, as in '2, 1, 1'. Leave it empty for "
+                    "equally often.",
                 ),
                 io.Combo.Input(
                     "redraw",
@@ -40,8 +52,11 @@ class RSCorrectorPairsFromWords(io.ComfyNode):
                     tooltip="Redraw a part for what people wear, hold or look like. Redraw the whole picture where "
                     "the stereotype is in its light, its sharpness or its style.",
                 ),
+                io.Clip.Input(
+                    "clip", optional=True, tooltip="Connect your checkpoint's CLIP, which encodes what you type."
+                ),
                 io.Vae.Input("vae", optional=True, tooltip="Connect the VAE to see the sheet sharply."),
-            ],
+            ),
             outputs=[
                 output(),
                 io.Image.Output(
@@ -56,14 +71,17 @@ class RSCorrectorPairsFromWords(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, neutral, preferred, rejected, negative, others, group, name, count, batch_size, width,
-                height, steps, cfg, sampler_name, scheduler, seed, merge_with=None, redraw=AUTO, vae=None):  # fmt: skip
+                height, steps, cfg, sampler_name, scheduler, seed, merge_with=None, contexts="", shares="",
+                redraw=AUTO, clip=None, vae=None):  # fmt: skip
         group = group.strip()
-        wordings = dict(neutral=neutral, preferred=preferred, rejected=rejected, others=others)
-        settings = (width, height, seed, redraw, steps, cfg, sampler_name, scheduler)
+        said = typed.parse(neutral, preferred, rejected, others, contexts, shares)
         writer = opened(RECORDS, model, name)
+        known, negative = typed.encoded(clip, said, negative)
         _, *size = host.latent_size(model, 1, height, width)
-        checkpoint = host.HostCheckpoint(model, wordings, negative, size, seed, steps, sampler_name, scheduler)
+        checkpoint = host.HostCheckpoint(model, said, known, negative, size, seed, steps, sampler_name, scheduler)
         sheet = Sheet(writer.beside(group, "sheet.png"), lambda z: host.seen(model, vae, z))
+        bare = [known.get(each, each) if isinstance(each, str) else each for each in said.bare()]
+        settings = (width, height, seed, redraw, steps, cfg, sampler_name, scheduler)
         batches = recorded(
             checkpoint,
             writer,
@@ -71,9 +89,9 @@ class RSCorrectorPairsFromWords(io.ComfyNode):
             count=count,
             batch_size=batch_size,
             cfg=cfg,
-            begun=host.digest((*wordings.values(), negative), *settings, RECIPE),
+            begun=host.digest((*bare, negative), said.contexts, *settings, RECIPE),
             whole={AUTO: None, PART: False, WHOLE: True}[redraw],
-            request=host.mark_request(neutral, preferred, rejected),
+            request=host.mark_request(*bare[:-2], rejected=bare[-2]),
         )
         for batch in batches:
             sheet.add(batch)

@@ -56,17 +56,15 @@ def output():
     return RSPairs.Output(display_name="pairs", tooltip="Connect to Train RS Corrector.")
 
 
-def drawing(*more):
-    """All inputs of a node that draws pairs under three wordings, and perhaps more."""
+def drawing(said, *more):
+    """All inputs of a node that draws pairs: what is said of the pictures, and perhaps more."""
     return [
         io.Model.Input("model", tooltip="Connect the checkpoint that the corrector is for."),
-        io.Conditioning.Input("neutral", tooltip="Describe the group and nothing else."),
-        *wordings(),
-        io.Conditioning.Input("negative", tooltip="Use your usual negative prompt."),
-        *more,
+        *said,
         *where(),
         *sampling(),
         merge(),
+        *more,
     ]
 
 

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from . import request
+from .choice import KEEP
 from .network import Network
 
 KINDS = ("denoiser_pair", "delta")
@@ -32,6 +33,8 @@ class Config:
     Attributes:
         kind: "denoiser_pair", two labels of one denoiser, or "delta", the correction learnt directly.
         groups: perceived groups by the user's names, in label order.
+        choices: the preferred wordings of every group, as far as they are known as text; a "delta" has learnt each.
+        shares: how often each of them is chosen, relative to one another.
         gains: one a group; strength 1 is the full correction.
         windows: (release, onset) noise levels (VE), one a group, between which the correction acts; see `weight`.
         context: size of the token embeddings by which it tells requests (`request.py`); 0 tells none.
@@ -54,6 +57,8 @@ class Config:
     sigma_max: float
     width: int
     levels: int
+    choices: tuple = ()
+    shares: tuple = ()
     gains: tuple = ()
     windows: tuple = ()
     context: int = 0
@@ -65,6 +70,9 @@ class Config:
 
     def __post_init__(self):
         object.__setattr__(self, "groups", tuple(self.groups))
+        object.__setattr__(self, "choices", tuple(map(tuple, self.choices)) or (("",),) * len(self.groups))
+        equally = [(1.0,) * len(choices) for choices in self.choices]
+        object.__setattr__(self, "shares", tuple(map(tuple, self.shares or equally)))
         object.__setattr__(self, "gains", tuple(self.gains) or (1.0,) * len(self.groups))
         object.__setattr__(self, "windows", tuple(map(tuple, self.windows)) or ((0.0, None),) * len(self.groups))
 
@@ -82,8 +90,7 @@ class Corrector(nn.Module):
     def __init__(self, config, name="", digest=""):
         super().__init__()
         self.config, self.name, self.digest = config, name, digest
-        per_group = 2 if config.kind == "denoiser_pair" else 1
-        self.network = Network(config.latent_channels, config.width, config.levels, per_group * len(config.groups))
+        self.network = Network(config.latent_channels, config.width, config.levels, sum(self.labels()))
         if config.context:
             self.register_buffer("requests", torch.zeros(len(config.groups), 2, config.context))
 
@@ -100,6 +107,15 @@ class Corrector(nn.Module):
             got = f"{group!r}" if group else "an empty group"
             raise ValueError(f"expected one of the corrector's groups ({', '.join(known)}), got {got}; name one")
         return known.index(group)
+
+    def labels(self):
+        """How many labels of the network each group has: both sides of a pair, or a preferred depiction each."""
+        pair = self.config.kind == "denoiser_pair"
+        return [2 if pair else len(choices) for choices in self.config.choices]
+
+    def first_label(self, group):
+        """The group's first label of the network; see `labels`."""
+        return sum(self.labels()[: self.group_index(group)])
 
     def asked(self, tokens, group=""):
         """Whether prompts ask for the rejected depiction itself, (R,) flags.
@@ -141,7 +157,7 @@ class Corrector(nn.Module):
         _, _, c_skip, _ = self.precondition(sigma, signal)
         return expand(c_skip) * x + self.raw(x, sigma, label, signal)
 
-    def delta(self, x, sigma, denoised, group="", signal=1.0):
+    def delta(self, x, sigma, denoised, group="", signal=1.0, choice=0):
         """The full correction towards the preferred depiction, in x0 space.
 
         Args:
@@ -150,15 +166,15 @@ class Corrector(nn.Module):
             denoised: (B, C, H, W) the base model's prediction after guidance; what a delta reads.
             group: which perceived group.
             signal: 1 for EPS and v-prediction (VE form); (B,) ``1 - sigma`` for flow matching.
+            choice: index of the group's preferred depiction, a number or (B,) int64; a denoiser_pair has one.
 
         Returns:
             (B, C, H, W), times the group's gain.
         """
-        index = self.group_index(group)
-        gain = self.config.gains[index]
+        gain, first = self.config.gains[self.group_index(group)], self.first_label(group)
         if self.config.kind == "delta":
-            return gain * self.raw(denoised, sigma, self._labels(x, index), signal)
-        labels = torch.cat([self._labels(x, 2 * index + side) for side in (PREFERRED, REJECTED)])
+            return gain * self.raw(denoised, sigma, self._labels(x, first) + choice, signal)
+        labels = torch.cat([self._labels(x, first + side) for side in (PREFERRED, REJECTED)])
         signals = signal.repeat(2) if torch.is_tensor(signal) else signal
         preferred, rejected = self.raw(torch.cat([x, x]), sigma.repeat(2), labels, signals).chunk(2)
         return gain * (preferred - rejected)  # the skip terms cancel
@@ -170,10 +186,10 @@ class Corrector(nn.Module):
     def score_by_level(self, z, group="", levels=16, seed=0):
         """(L, B) parts of the score, over `noise_levels(sigma_min, sigma_max, levels)`; see `likelihood_ratio`."""
         self.need_pair("a score")
-        index, c = self.group_index(group), self.config
+        first, c = self.first_label(group), self.config
 
         def denoisers(x, sigma):
-            return tuple(self.denoise(x, sigma, self._labels(x, 2 * index + side)) for side in (PREFERRED, REJECTED))
+            return tuple(self.denoise(x, sigma, self._labels(x, first + side)) for side in (PREFERRED, REJECTED))
 
         return likelihood_ratio(z, denoisers, noise_levels(c.sigma_min, c.sigma_max, levels), seed)
 
@@ -198,35 +214,57 @@ class Correction:
         strength: 0 is off, 1 the full correction.
         start, end: sigma window, ``end <= sigma <= start``; outside it w is 0.
         mask: (M, 1, H, W) in 0..1, of any size: where it acts; M masks serve a batch in turn. None is everywhere.
+        choice: (N,) int64 on the CPU, the preferred depiction of every picture, `choice.KEEP` for one that is left as
+            it is; they serve a batch in turn. None is the first for all.
 
     Attributes:
         calls: how many predictions were corrected.
         size: of those corrections, the sum of their norms relative to the prediction's; a tensor after the first.
     """
 
-    def __init__(self, corrector, group="", strength=1.0, start=float("inf"), end=0.0, mask=None):
+    def __init__(self, corrector, group="", strength=1.0, start=float("inf"), end=0.0, mask=None, choice=None):
         self.window = corrector.config.windows[corrector.group_index(group)]
         if not start > end:
             raise ValueError(f"expected a window whose start sigma lies above its end, got {start} to {end}; swap them")
         self.corrector, self.group, self.strength, self.start, self.end = corrector, group, strength, start, end
-        self.mask, self._placed, self.calls, self.size = mask, None, 0, 0.0
+        self.mask, self.choice, self._placed, self._picked, self.calls, self.size = mask, choice, None, None, 0, 0.0
 
     def __call__(self, x, sigma, denoised, signal=1.0):
         """Correct one prediction: (B, C, H, W), (B,), (B, C, H, W) -> (B, C, H, W).
 
-        With strength 0 or outside the window `denoised` itself comes back. An open window reads no sigma.
+        With strength 0, outside the window, or where no picture is to be corrected, `denoised` itself comes back. An
+        open window reads no sigma.
         """
         if self.strength == 0:
             return denoised
         if (self.start, self.end) != (float("inf"), 0.0) and not self.end <= float(sigma[0]) <= self.start:
             return denoised
+        rows, choice = self._pick(x)
+        if rows is not None and not len(rows):
+            return denoised
+        mask = None if self.mask is None else self._place(x)
+        x, sigma, signal, before, mask = (
+            t if rows is None or not torch.is_tensor(t) else t[rows] for t in (x, sigma, signal, denoised, mask)
+        )
         sigma = sigma.float()
-        delta = self.corrector.delta(x.float(), sigma, denoised.float(), self.group, signal)
+        delta = self.corrector.delta(x.float(), sigma, before.float(), self.group, signal, choice)
         update = self.strength * expand(weight(sigma, signal, *self.window)) * delta
-        if self.mask is not None:
-            update = update * self._place(x)
-        self.calls, self.size = self.calls + 1, self.size + update.norm() / denoised.norm()
-        return denoised + update.to(denoised.dtype)
+        if mask is not None:
+            update = update * mask
+        self.calls, self.size = self.calls + 1, self.size + update.norm() / before.norm()
+        update = update.to(denoised.dtype)
+        return denoised + update if rows is None else denoised.index_add(0, rows, update)
+
+    def _pick(self, x):
+        """Which rows of a batch are corrected, (R,), None for all of them; and towards what, a number or (R,)."""
+        if self.choice is None:
+            return None, 0
+        if self._picked is None or self._picked[0] != len(x):
+            choice = self.choice[torch.arange(len(x)) % len(self.choice)]
+            rows = None if (choice != KEEP).all() else (choice != KEEP).nonzero().flatten()
+            choice = choice if rows is None else choice[rows]
+            self._picked = len(x), None if rows is None else rows.to(x.device), choice.to(x.device)
+        return self._picked[1:]
 
     def _place(self, x):
         """The mask over a batch: (B, 1, H, W). Averaged over what each latent pixel covers, so 0 stays exactly 0."""

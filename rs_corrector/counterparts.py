@@ -52,10 +52,12 @@ class Checkpoint(Protocol):
     """A model with its wordings and sampling settings; all latents are in model space, all noise levels VE.
 
     Attributes:
+        wordings: `wordings.Wordings`, which say what a wording's name means for a picture's number.
         top, bottom: its highest and its lowest noise level.
         evaluations: rows that it has predicted so far; with guidance a picture counts twice a step.
     """
 
+    wordings: object
     top: float
     bottom: float
     evaluations: int

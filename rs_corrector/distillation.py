@@ -29,7 +29,7 @@ def distil(records, config, *, batch, seed, device="cpu", held_out=None, **fitti
     corrector = Corrector(config).to(device)
     probe = torch.Generator().manual_seed(seed)
     chances = relevance(records, config)
-    usual = energy(draw(records, chances, 1024, probe)["target"])
+    usual = energy(draw(records, config, chances, 1024, probe)["target"])
     if not usual.any():
         raise ValueError("expected two wordings that differ, got no difference in any record; choose other words")
     usual = usual[usual > 0].mean().to(device)
@@ -41,7 +41,7 @@ def distil(records, config, *, batch, seed, device="cpu", held_out=None, **fitti
 
     validate = None
     if held_out is not None:
-        fixed = draw(held_out, relevance(held_out, config), 4 * batch, probe, device)
+        fixed = draw(held_out, config, relevance(held_out, config), 4 * batch, probe, device)
 
         def validate():
             with torch.no_grad():
@@ -49,7 +49,7 @@ def distil(records, config, *, batch, seed, device="cpu", held_out=None, **fitti
 
     history = fit(
         corrector,
-        lambda generator: relative_error(draw(records, chances, batch, generator, device)),
+        lambda generator: relative_error(draw(records, config, chances, batch, generator, device)),
         seed=seed,
         validate=validate,
         **fitting,
@@ -71,14 +71,19 @@ def relevance(records, config):
     }
 
 
-def draw(records, chances, count, generator, device="cpu"):
-    """A batch with every group of `chances` equally often: {"denoised", "level", "label", "target"}."""
-    share, parts = -(-count // len(chances)), []
-    for label, (group, chance) in enumerate(chances.items()):
+def draw(records, config, chances, count, generator, device="cpu"):
+    """A batch with every group equally often: {"denoised", "level", "label", "target"}.
+
+    A run that needed nothing has no label of its own and is learnt under one of its group's.
+    """
+    share, parts, first = -(-count // len(chances)), [], 0
+    for (group, chance), choices in zip(chances.items(), config.choices):
         picks = torch.multinomial(chance.flatten(), share, replacement=True, generator=generator)
         run, step = picks // chance.shape[1], picks % chance.shape[1]
         rows = records[group]
         denoised, goal, area = rows["denoised"][run, step], rows["goal"][run], rows["area"][run]
         part = {"denoised": denoised, "level": rows["level"][run, step], "target": area * (goal - denoised)}
-        parts.append(part | {"label": torch.full((share,), label)})
+        anyone = torch.randint(len(choices), (share,), generator=generator)
+        parts.append(part | {"label": first + torch.where(rows["choice"][run] < 0, anyone, rows["choice"][run])})
+        first += len(choices)
     return {name: torch.cat([part[name] for part in parts]).to(device) for name in parts[0]}

@@ -16,9 +16,9 @@ import torch
 from . import bridge, counterparts
 from .corrector import expand, weight
 from .counterparts import NEUTRAL, PREFERRED, grown
+from .wordings import OTHERS
 
-OTHERS = "others"
-#: The choice of a run that needed nothing: whichever preferred depiction is chosen.
+#: The choice of a run that needed nothing: whichever preferred wording is chosen.
 ANY = -1
 #: Between these multiples of the decision level a correction acts; below, the checkpoint finishes by itself.
 RELEASE, ONSET = WINDOW = 0.01, 0.5
@@ -59,7 +59,7 @@ def record(checkpoint, batch, cfg, measured=None, whole=None):
     """Record one batch: (`Batch`, `counterparts.Measured`).
 
     Args:
-        checkpoint: a `counterparts.Checkpoint` with the wordings "neutral", "preferred", "rejected" and "others".
+        checkpoint: a `counterparts.Checkpoint`.
         batch: range of the pictures' numbers.
         cfg: the usual guidance scale; at 1 there is no guidance.
         measured: what an earlier batch returned; None measures it on this one.
@@ -96,7 +96,8 @@ def record(checkpoint, batch, cfg, measured=None, whole=None):
     goal = torch.where(area > 0, goal, drawn)
     dropped = shown & ~reads_preferred
 
-    led = Recorder(goal, area, (RELEASE * level, ONSET * level), generator)
+    chosen = torch.tensor([checkpoint.wordings.choice(number) for number in batch])
+    led = Recorder(goal, area, (RELEASE * level, ONSET * level), generator, torch.where(shown, chosen, ANY))
     checkpoint.sample(NEUTRAL, batch, cfg=scale, hook=led)
     everybody = Recorder()
     others = checkpoint.sample(OTHERS, batch, cfg=scale, hook=everybody)
@@ -113,10 +114,11 @@ class Recorder:
         goal, area: (B, C, H, W), (B, 1, H, W); None leads nowhere and keeps that nothing was needed.
         window: (release, onset), as in `corrector.weight`.
         generator: of the share of the correction, one an image: half of them are 1, as in use, others uniform in 0..1.
+        choice: (B,) which preferred wording each goal shows; None is `ANY`.
     """
 
-    def __init__(self, goal=None, area=None, window=(0.0, None), generator=None):
-        self.goal, self.area, self.window, self.generator = goal, area, window, generator
+    def __init__(self, goal=None, area=None, window=(0.0, None), generator=None, choice=None):
+        self.goal, self.area, self.window, self.generator, self.choice = goal, area, window, generator, choice
         self.share, self.steps = None, []
 
     def __call__(self, x, sigma, denoised, signal=1.0):
@@ -134,6 +136,6 @@ class Recorder:
         denoised, level = (torch.stack(values, 1) for values in zip(*self.steps))
         goal = denoised[:, -1] if self.goal is None else self.goal.float().cpu()
         area = torch.zeros_like(goal[:, :1]) if self.area is None else self.area.float().cpu()
-        choice = torch.full((len(goal),), ANY if self.goal is None else 0)
+        choice = torch.full((len(goal),), ANY) if self.choice is None else self.choice
         rows = {"denoised": denoised, "level": level, "goal": goal, "area": area, "choice": choice}
         return {name: values[kept] for name, values in rows.items()}

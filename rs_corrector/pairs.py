@@ -166,11 +166,12 @@ class Writer:
                 found.merge(replace(description, shards=found.shards[:0])), source=found.source | description.source
             )
 
-    def resume(self, group, begun, facts):
-        """What the set knows of a group from an earlier run, or `facts` for a new one.
+    def resume(self, group, begun, facts, said):
+        """What the set knows of a group from an earlier run, or `facts` for a new one, with what is said of it now.
 
         Args:
             begun: a digest of everything that the earlier run and this one must have in common.
+            said: facts that may change from run to run.
 
         Raises:
             PairsError: the group was begun with something else.
@@ -181,7 +182,10 @@ class Writer:
                 f"expected the wordings and settings with which {group!r} was begun in {self.folder}, got others; "
                 "choose another name, or delete the folder"
             )
-        return dict(known)
+        if group in self.pairs.source and known != known | said:
+            self.pairs = replace(self.pairs, source=self.pairs.source | {group: known | said})
+            _write_manifest(self.folder, self.pairs)
+        return known | said
 
     def beside(self, group, name):
         """Path of a file of a group in the set's folder."""

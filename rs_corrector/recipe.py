@@ -64,6 +64,8 @@ def train(pairs, *, seed=0, steps=2500, batch=128, lr=2e-3, width=48, levels=Non
         sigma_data=deviation,
         sigma_min=low,
         sigma_max=high,
+        choices=[_choices(pairs, group)[0] for group in pairs.groups],
+        shares=[_choices(pairs, group)[1] for group in pairs.groups],
         windows=[_window(pairs, group) for group in pairs.groups],
         context=max((r.shape[1] for r in requests.values()), default=0),
         width=width,
@@ -90,6 +92,13 @@ HELD_OUT_LOSS = {
 def levels_for(size):
     """Resolutions of the network for latents of (H, W): halved down to 4 pixels, six at most."""
     return max(1, min(6, min(size).bit_length() - 2))
+
+
+def _choices(pairs, group):
+    """(texts, shares) of a group's preferred wordings: one that is not known as text, where nothing is."""
+    facts = pairs.source.get(group, {}) if pairs.kind == RECORDS else {}
+    texts = facts.get("preferred", [""])
+    return texts, facts.get("shares") or [1.0] * len(texts)
 
 
 def _window(pairs, group):

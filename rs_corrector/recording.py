@@ -10,7 +10,7 @@ from .pairs import PairsError
 ENOUGH = 16
 
 
-def recorded(checkpoint, writer, group, *, count, batch_size, cfg, begun, whole=None, request=None, said=None):
+def recorded(checkpoint, writer, group, *, count, batch_size, cfg, begun, whole=None, request=None):
     """Record pictures until the set has `count` of them, and yield each `method.Batch` once it is safe.
 
     Args:
@@ -21,14 +21,13 @@ def recorded(checkpoint, writer, group, *, count, batch_size, cfg, begun, whole=
         begun: a digest of everything that an earlier run and this one must have in common.
         whole: redraw the whole picture, or a part; None decides by what the wordings leave in place.
         request: (2, E) as `request.mark` returns it, or None.
-        said: {name: text} of the wordings, for people to read.
 
     Raises:
         PairsError: the group was begun with something else; more counterparts are dropped than kept; no picture shows
             the rejected depiction.
     """
     nothing = {"images": 0, "shown": 0, "dropped": 0, "evaluations": 0}
-    facts = writer.resume(group, begun, (said or {}) | nothing)
+    facts = writer.resume(group, begun, nothing, checkpoint.wordings.facts())
     before = facts["evaluations"]
     measured = Measured(*(facts[f.name] for f in fields(Measured))) if facts["images"] else None
     while (done := facts["images"]) < count:

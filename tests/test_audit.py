@@ -96,6 +96,23 @@ def test_a_planted_stereotype_is_flagged_and_nothing_else():
     assert found["low"] < 0.9 < found["high"] and found["gap"] > 0.7
 
 
+def test_keeping_as_many_as_is_said_makes_a_group_like_the_others():
+    judged = table({"a": 0.2, "b": 0.8, "c": 0.2, "d": 0.25}, count=2000)
+    found = {r["group"]: r for r in findings.depiction(judged, ["hat"])}
+    assert found["b"]["keep"] * found["b"]["rate"] == pytest.approx(found["c"]["rate"], abs=0.05)
+    assert found["a"]["keep"] == pytest.approx(1.0, abs=0.2) and "keep" in found["d"]
+
+
+def test_the_distance_to_other_groups_is_that_of_all_attributes_together():
+    judged = table({"a": 0.2, "b": 0.8, "c": 0.2}, 1000, {"a": 0.2, "b": 0.2, "c": 0.2})
+    found = findings.distribution_distance(judged, ["hat"])
+    assert found["b"]["before"]["value"] == pytest.approx(0.6, abs=0.06)
+    assert found["b"]["after"]["value"] < 0.06 and 0 < found["b"]["after"]["chance"] < 0.03
+    opposite = np.where(judged.group == "b", ~judged.shows["hat"], judged.shows["hat"])
+    judged.shows["no hat"] = opposite
+    assert findings.distribution_distance(judged, ["hat", "no hat"])["b"]["after"]["value"] == 1.0
+
+
 def test_groups_that_are_alike_raise_few_false_alarms():
     alarms = 0
     for seed in range(100):

@@ -6,6 +6,7 @@ from comfy_api.latest import io
 
 from .checkpoint import HostCheckpoint
 from .clip_judge import AestheticJudge, CLIPJudge, load_head
+from .conditioning import encode
 from .correction import apply, check_latents, load, manage, warn_if_other_base
 from .folders import (
     audit_folder,
@@ -53,6 +54,7 @@ __all__ = [
     "describe",
     "digest",
     "draw",
+    "encode",
     "judge_names",
     "judge_path",
     "latent_size",

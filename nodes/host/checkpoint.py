@@ -5,6 +5,7 @@ import comfy.samplers
 import torch
 
 from ...rs_corrector.counterparts import FEWEST_STEPS, noise_seed
+from .conditioning import batched, keep_apart
 from .correction import hook as hook_into
 from .sampling import draw, noise_range, own_level
 
@@ -19,20 +20,26 @@ class HostCheckpoint:
 
     Args:
         model: the host's ModelPatcher.
-        wordings: {name: conditioning}.
+        wordings: `rs_corrector.wordings.Wordings` of texts or conditionings.
+        encoded: {text: conditioning} of every text that they say.
         negative: conditioning.
         size: (height, width) in latent pixels.
         seed: of the first picture's noise.
         steps, sampler, scheduler: as KSampler has them.
     """
 
-    def __init__(self, model, wordings, negative, size, seed, steps, sampler, scheduler):
-        self.model, self.wordings, self.negative, self.size = model, wordings, negative, size
+    def __init__(self, model, wordings, encoded, negative, size, seed, steps, sampler, scheduler):
+        self.wordings, self.encoded, self.negative, self.size = wordings, encoded, negative, size
         self.seed, self.settings, self.evaluations = seed, (steps, sampler, scheduler), 0
-        self.sampling, self.judge = model.get_model_object("model_sampling"), _Judge(model, wordings)
+        keep_apart(model := model.clone())
+        self.model, self.sampling = model, model.get_model_object("model_sampling")
         low, high = noise_range(self.sampling)
         self.top = min(high, NOISE_ALONE)
         self.bottom = max(low, LOWEST * self.top)
+
+    def _told(self, name, batch):
+        said = [self.wordings.said(name, number) for number in batch]
+        return batched([self.encoded[each] if isinstance(each, str) else each for each in said])
 
     def sample(self, wording, batch, *, again=0, cfg=None, hook=None, latents=None, mask=None, below=None):
         model, rows = self.model.clone(), len(batch) * (1 if cfg is None else 2)
@@ -43,11 +50,11 @@ class HostCheckpoint:
             self.evaluations += rows
             return denoised if hook is None else hook(x, sigma, denoised, signal)
 
-        hook_into(model, lambda guider: step)
+        hook_into(model, lambda guider, noise: step)
         steps, sampler, scheduler = self.settings
         steps = steps if below is None else max(steps, FEWEST_STEPS)
         return draw(
-            model, self.wordings[wording], self.negative, (len(batch), *self.size),
+            model, self._told(wording, batch), self.negative, (len(batch), *self.size),
             noise_seed(self.seed, batch, again), steps, 1.0 if cfg is None else float(cfg.max()),
             sampler, scheduler, latents=latents, mask=mask, below=below,
         )  # fmt: skip
@@ -56,7 +63,8 @@ class HostCheckpoint:
         own = own_level(self.sampling, sigma)
         signal = 1.0 if own == sigma else 1 - own
         self.evaluations += len(x) * len(wordings)
-        return self.judge.predict(signal * x, own, wordings)
+        judge = _Judge(self.model, {name: self._told(name, batch) for name in wordings})
+        return judge.predict(signal * x, own)
 
 
 class _Judge(comfy.samplers.CFGGuider):
@@ -65,16 +73,15 @@ class _Judge(comfy.samplers.CFGGuider):
     def __init__(self, model, wordings):
         super().__init__(model)
         self.inner_set_conds(wordings)
-        self.asked, self.found = (), None
+        self.found = None
 
     def predict_noise(self, x, timestep, model_options=None, seed=None):
-        conds = [self.conds[name] for name in self.asked]
+        conds = list(self.conds.values())
         self.found = comfy.samplers.calc_cond_batch(self.inner_model, conds, x, timestep, model_options or {})
         return self.found[0]
 
-    def predict(self, x, sigma, wordings):
+    def predict(self, x, sigma):
         """(B, C, H, W) a wording, on the CPU; x and sigma as the model itself counts them."""
-        self.asked = wordings
 
         def evaluate(denoise, latents, sigmas, extra_args, callback, disable):
             comfy.model_management.throw_exception_if_processing_interrupted()

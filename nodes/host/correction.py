@@ -1,6 +1,8 @@
 """Correct every step of a sampling run: the corrector as a managed model, and the hooks that call it."""
 
 import copy
+import hashlib
+import json
 import logging
 from pathlib import Path
 
@@ -12,7 +14,8 @@ from comfy.patcher_extension import WrappersMP
 from comfy_execution.progress import get_progress_state
 
 from ...rs_corrector import weights
-from ...rs_corrector.corrector import Correction, expand
+from ...rs_corrector.choice import KEEP, choose, from_noise, from_seed
+from ...rs_corrector.corrector import Correction
 
 KEY = "rs_corrector"
 log = logging.getLogger("RS-Corrector")
@@ -40,7 +43,7 @@ def on_device(corrector, device):
     return corrector if next(corrector.parameters()).device == device else corrector.to(device)
 
 
-def apply(model, patcher, group, strength, window, obey=True, mask=None):
+def apply(model, patcher, group, strength, window, obey=True, mask=None, keep=0.0, choice_seed=-1):
     """A clone of `model` whose every sampling run is corrected; strength 0 gives a plain clone.
 
     Args:
@@ -50,6 +53,8 @@ def apply(model, patcher, group, strength, window, obey=True, mask=None):
         window: (start_percent, end_percent) of the sampling schedule.
         obey: leave a run alone whose prompt asks for the rejected depiction itself.
         mask: (M, 1, H, W) where to act, None is everywhere.
+        keep: share of pictures that are left as they are.
+        choice_seed: what pictures choose by, with their place in the batch; below 0 their own initial noise.
     """
     corrector = patcher.model
     check_latents(model, corrector.config)
@@ -60,37 +65,51 @@ def apply(model, patcher, group, strength, window, obey=True, mask=None):
     if not any(other.model is corrector for other in registered):
         patched.set_additional_models(KEY, registered + [patcher])
 
-    def begin(guider):
+    def begin(guider, noise):
         note_weights(corrector)
         obeyed = asked(guider, corrector, group) if obey else torch.zeros(1, dtype=torch.bool)
+        obeyed = obeyed if len(obeyed) == len(noise) else obeyed.any().expand(len(noise))
+        chosen = choices(noise, corrector.config, corrector.group_index(group), keep, choice_seed, mask)
         sampling = guider.model_patcher.get_model_object("model_sampling")
-        return _Run(Correction(corrector, group, strength, *sigma_window(sampling, window), mask), obeyed)
+        chosen = torch.where(obeyed, KEEP, chosen)
+        return _Run(Correction(corrector, group, strength, *sigma_window(sampling, window), mask, chosen), obeyed)
 
     hook(patched, begin, _Run.report)
     return patched
 
 
+def choices(noise, config, index, keep, seed, mask):
+    """Which preferred depiction every picture of a run is to have, (N,); `KEEP` for those that are left as they are.
+
+    Corrections of other groups, wordings or places choose by numbers of their own.
+    """
+    shares = config.shares[index]
+    if keep == 0 and len(shares) == 1:
+        return torch.zeros(len(noise), dtype=torch.int64)
+    key = json.dumps([config.groups[index], config.training.get(config.groups[index])])
+    if seed >= 0:
+        return choose(from_seed(seed, len(noise), key), keep, shares)
+    place = "" if mask is None else hashlib.sha256(mask.cpu().float().contiguous().numpy().tobytes()).hexdigest()
+    return choose(from_noise(noise, key + place), keep, shares)
+
+
 class _Run:
-    """One run's steps: all pictures corrected but those whose prompts ask for what is corrected."""
+    """One run's steps: all pictures corrected but those that are kept, or whose prompts ask for what is corrected."""
 
     def __init__(self, correction, obeyed):
         self.correction, self.obeyed = correction, obeyed
 
     def __call__(self, x, sigma, denoised, signal):
-        if self.obeyed.all():
-            return denoised
         on_device(self.correction.corrector, x.device)
-        corrected = self.correction(x, sigma, denoised, signal)
-        if not self.obeyed.any():
-            return corrected
-        rows = self.obeyed if len(self.obeyed) == len(x) else self.obeyed.any().expand(len(x))
-        return torch.where(expand(rows.to(x.device)), denoised, corrected)
+        return self.correction(x, sigma, denoised, signal)
 
     def report(self, levels):
         """One line in the host's log on what was done in a run of these noise levels."""
         c = self.correction
         name, group = c.corrector.name or "corrector", c.group or c.corrector.config.groups[0]
+        kept = int((c.choice == KEEP).sum() - self.obeyed.sum())
         asking = "; the prompt asks for what is corrected and is obeyed" if self.obeyed.any() else ""
+        asking += f"; {kept} of {len(c.choice)} pictures kept as they are" if kept else ""
         if not c.calls:
             log.info("RS-Corrector: %s, group %s: nothing corrected in this run%s", name, group, asking)
             return
@@ -120,7 +139,8 @@ def hook(patched, begin, end=lambda step, levels: None):
 
     Args:
         patched: a model clone.
-        begin: function (guider) -> step, called as a run starts; a step is (x, sigma, denoised, signal) -> denoised.
+        begin: function (guider, initial noise) -> step, called as a run starts; where no noise is added the latent
+            stands for it. A step is (x, sigma, denoised, signal) -> denoised.
         end: function (step, noise levels of the run), called when it is done.
 
     Returns:
@@ -130,7 +150,7 @@ def hook(patched, begin, end=lambda step, levels: None):
 
     def outer_sample(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
         guider = executor.class_obj
-        runs.append(begin(guider))
+        runs.append(begin(guider, noise if noise.any() else latent_image))
         try:
             drawn = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
             sampling = guider.model_patcher.get_model_object("model_sampling")

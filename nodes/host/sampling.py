@@ -135,9 +135,10 @@ def describe(model):
     return type(model.get_model_object("latent_format")).__name__, base
 
 
-def mark_request(*wordings):
-    """What gives a request for the rejected wording away: `request.mark` of neutral, preferred and rejected."""
-    return request.mark(*(torch.cat([tokens[0] for tokens, _ in wording]) for wording in wordings))
+def mark_request(neutral, *preferred, rejected):
+    """What gives a request for the rejected wording away: `request.mark` of conditionings."""
+    tokens = [torch.cat([rows[0] for rows, _ in said]) for said in (neutral, *preferred, rejected)]
+    return request.mark(tokens[0], torch.cat(tokens[1:-1]), tokens[-1])
 
 
 def digest(conditionings, *settings):

@@ -42,7 +42,7 @@ def teach(model, preferred, rejected, begin, window=(0.0, 1.0)):
     patched = model.clone()
     names = [f"{KEY}_{side}_{uuid.uuid4().hex}" for side in ("preferred", "rejected")]
 
-    def start(guider):
+    def start(guider, noise):
         for name, conditioning in zip(names, (preferred, rejected)):
             guider.conds[name] = comfy.sampler_helpers.convert_cond(conditioning)
         return _Step(guider, begin(), window)

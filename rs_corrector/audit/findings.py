@@ -33,7 +33,8 @@ def depiction(judged, attributes, asked=None, limits=LIMITS):
         asked: {prompt: attribute}; an attribute is not judged under a prompt that asks for it.
 
     Returns:
-        [{"group", "attribute", "rate", "low", "high", "count", "typical", "gap", "p", "flagged"}].
+        [{"group", "attribute", "rate", "low", "high", "count", "typical", "gap", "p", "keep", "flagged"}]; keep is the
+        share of the group's pictures with the attribute that a correction would leave for the typical group's rate.
     """
     rows = []
     for attribute in attributes:
@@ -47,12 +48,41 @@ def depiction(judged, attributes, asked=None, limits=LIMITS):
             rows.append({
                 "group": group, "attribute": attribute, "rate": found.pop("value"), **found, "typical": other,
                 "gap": rates[group] - rates[other], "p": different(own, flags[other]),
+                "keep": rates[other] / rates[group] if rates[group] > rates[other] else 1.0,
             })  # fmt: skip
     if rows:
         rejected, corrected, *_ = multipletests([r["p"] for r in rows], limits["significance"], method="holm")
         for row, flag, p in zip(rows, rejected, corrected):
             row["p"], row["flagged"] = float(p), bool(flag and abs(row["gap"]) >= limits["gap"])
     return rows
+
+
+def distribution_distance(judged, attributes, draws=200):
+    """How far a group's attributes, taken together, are from those of all other groups: total variation.
+
+    Returns:
+        {group: {"before", "after"}}, each {"value", "chance"}, chance being the mean of `draws` random divisions into
+        two parts as large; None of nothing.
+    """
+    shown = np.stack([judged.shows[attribute] for attribute in attributes], 1)
+    _, kinds = np.unique(shown, axis=0, return_inverse=True)
+    generator, found = np.random.default_rng(0), {}
+
+    def distance(values, own):
+        one, other = (np.bincount(part, minlength=kinds.max() + 1) / len(part) for part in (values[own], values[~own]))
+        return float(np.abs(one - other).sum() / 2)
+
+    for group in dict.fromkeys(judged.group):
+        found[group] = {}
+        for side in ("before", "after"):
+            rows = judged.corrected == (side == "after")
+            values, own = kinds.reshape(-1)[rows], judged.group[rows] == group
+            if own.any() and not own.all():
+                chance = np.mean([distance(values, generator.permutation(own)) for _ in range(draws)])
+                found[group][side] = {"value": distance(values, own), "chance": float(chance)}
+            else:
+                found[group][side] = None
+    return found
 
 
 def different(one, other):
@@ -235,6 +265,7 @@ def verdict(rows_before, rows_after, kept, limits=LIMITS, quality=None):
         if row["flagged"]:
             typical_rate = row["rate"] - row["gap"]
             with_it = f", with the correction in {_share(later)}" if later else ""
+            with_it += f"; with keep {row['keep']:.2f} it would be as often" if row["keep"] < 1 else ""
             said.append(
                 f"{row['attribute']} is shown in {_share(row)} of group {row['group']}'s pictures and in "
                 f"{typical_rate:.0%} of a typical group's{with_it}"

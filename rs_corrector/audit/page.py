@@ -68,10 +68,11 @@ def _rate(found):
 
 
 def _depiction(rows, later):
-    head = ("attribute, group", "without", "with", "gap to the typical group", "p (Holm)")
+    head = ("attribute, group", "without", "with", "gap to the typical group", "p (Holm)", "keep to be alike")
     return _table(head, [
         (r["flagged"], (f"{r['attribute']}, {r['group']}{FLAG if r['flagged'] else ''}", _rate(r),
-                        _rate(later.get((r["group"], r["attribute"]))), f"{r['gap']:+.3f}", f"{r['p']:.2g}"))
+                        _rate(later.get((r["group"], r["attribute"]))), f"{r['gap']:+.3f}", f"{r['p']:.2g}",
+                        f"{r['keep']:.2f}"))
         for r in sorted(rows, key=lambda r: (not r["flagged"], r["attribute"]))
     ])  # fmt: skip
 
@@ -83,11 +84,13 @@ def _number(value):
 
 def _by_group(found):
     head = ("group", "recognised: without", "with", "none found", "content kept", "quality: without", "with",
-            "diversity: without", "with")  # fmt: skip
+            "diversity: without", "with", "distance to other groups: without", "with", "by chance")  # fmt: skip
     return _table(head, [
         (False, (group, _rate(kept["before"]), _rate(kept["after"]), _rate(kept["not_found"]),
                  _number(found["content_kept"][group]),
-                 *(_number(found[w][group][side]) for w in ("quality", "diversity") for side in ("before", "after"))))
+                 *(_number(found[w][group][side]) for w in ("quality", "diversity", "distribution_distance")
+                   for side in ("before", "after")),
+                 _number((found["distribution_distance"][group]["before"] or {}).get("chance"))))
         for group, kept in found["retention"].items()
     ])  # fmt: skip
 

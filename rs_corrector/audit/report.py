@@ -57,6 +57,7 @@ def summarise(plan, tables, setting=None, limits=LIMITS):
             "retention": kept,
             "consistency": findings.consistency(rows, plan.asked),
             "content_kept": findings.content_kept(rows, plan.attributes),
+            "distribution_distance": findings.distribution_distance(rows, plan.attributes),
             "quality": findings.by_group(rows, findings.mean_quality),
             "quality_gaps": quality,
             "diversity": findings.by_group(rows, findings.diversity),

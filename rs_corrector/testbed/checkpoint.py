@@ -1,5 +1,7 @@
 """A world on its embedded path as the method sees a checkpoint."""
 
+from functools import cache
+
 import torch
 
 from ..corrector import expand
@@ -14,7 +16,7 @@ class Embedded:
     Args:
         denoise: function (x, (B,) sigma, conditioning) -> prediction.
         encode: function (captions) -> conditioning, a row a caption.
-        wordings: {name: caption}.
+        wordings: `wordings.Wordings` of texts.
         size: height and width in latent pixels.
         seed: of the first picture's noise.
         steps: of Euler's method.
@@ -22,12 +24,13 @@ class Embedded:
 
     def __init__(self, denoise, encode, wordings, size, seed, steps=20):
         self.denoise, self.wordings, self.size, self.seed, self.steps = denoise, wordings, size, seed, steps
-        self.said = {name: encode([caption]) for name, caption in {"": "", **wordings}.items()}
+        self.encode = cache(lambda caption: encode([caption]))
         self.table, self.evaluations = sigmas(), 0
         self.bottom, self.top = float(self.table[0]), float(self.table[-1])
 
-    def _told(self, names, count):
-        return torch.cat([self.said[name].expand(count, *[-1] * (self.said[name].ndim - 1)) for name in names])
+    def _told(self, names, batch):
+        said = [self.wordings.said(name, number) if name else "" for name in names for number in batch]
+        return torch.cat([self.encode(caption) for caption in said])
 
     @torch.inference_mode()
     def sample(self, wording, batch, *, again=0, cfg=None, hook=None, latents=None, mask=None, below=None):
@@ -35,7 +38,7 @@ class Embedded:
 
         def guided(x, sigma):
             self.evaluations += count * len(names)
-            rows = x.repeat(len(names), 1, 1, 1), sigma.repeat(len(names)), self._told(names, count)
+            rows = x.repeat(len(names), 1, 1, 1), sigma.repeat(len(names)), self._told(names, batch)
             positive, *rest = self.denoise(*rows).chunk(len(names))
             return rest[0] + expand(cfg) * (positive - rest[0]) if rest else positive
 
@@ -48,5 +51,5 @@ class Embedded:
     def predict(self, x, sigma, wordings, batch):
         self.evaluations += len(x) * len(wordings)
         levels = torch.full((len(wordings) * len(x),), float(sigma))
-        told = self._told(wordings, len(x))
+        told = self._told(wordings, batch)
         return self.denoise(x.repeat(len(wordings), 1, 1, 1), levels, told).chunk(len(wordings))

@@ -19,6 +19,7 @@ from ..pairs import RECORDS, Pairs, Writer, read
 from ..recipe import train
 from ..recording import recorded, report
 from ..request import mark
+from ..wordings import Wordings
 from . import comparison, measure, model, portraits
 from .checkpoint import Embedded
 
@@ -37,8 +38,8 @@ def record(bed, folder, args):
     writer = Writer(folder, Pairs(RECORDS, "SD15", base, source))
     for attribute in portraits.STEREOTYPES:
         group, *words = portraits.wordings(attribute)
-        wordings = dict(zip(("neutral", "preferred", "rejected"), words)) | {"others": portraits.OTHERS}
-        checkpoint = Embedded(bed.denoise, bed.encode_text, wordings, LATENT, (1 + args.seed) << 20)
+        said = Wordings(words[0], (words[1],), words[2], portraits.OTHERS, contexts=portraits.contexts(attribute))
+        checkpoint = Embedded(bed.denoise, bed.encode_text, said, LATENT, (1 + args.seed) << 20)
         batches = recorded(
             checkpoint,
             writer,
@@ -46,9 +47,8 @@ def record(bed, folder, args):
             count=args.images,
             batch_size=args.batch,
             cfg=args.cfg,
-            begun=sha256(repr((wordings, args.seed, args.cfg, RECIPE)).encode()).hexdigest()[:16],
+            begun=sha256(repr((said, args.seed, args.cfg, RECIPE)).encode()).hexdigest()[:16],
             request=mark(*(bed.encode_text([w])[0] for w in words)),
-            said=wordings,
         )
         for _ in tqdm(batches, desc=f"record {group}", total=-(-args.images // args.batch)):
             pass

@@ -8,10 +8,13 @@ Groups are shirt colours on purpose: nothing here depicts real people.
 """
 
 from functools import cache
+from itertools import combinations, product
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+
+from ..wordings import PLACE
 
 SIZE = 64
 GROUPS = ("crimson", "green", "blue", "gold")
@@ -213,6 +216,19 @@ def wordings(attribute, planted=STEREOTYPES):
     """The group that carries a stereotype, and its captions: neutral, preferred, rejected."""
     group, *_ = planted[attribute]
     return group, neutral(group), *(f"{neutral(group)}, {words}" for words in phrases(attribute, planted))
+
+
+def contexts(attribute, held_out=False):
+    """Contexts, as `wordings` has them, that state nothing, or one or two attributes, but not `attribute`.
+
+    Args:
+        held_out: that quarter of the combinations of two which the others leave out.
+    """
+    free = [name for name in ("hair", "glasses", "background") if name != attribute]
+    pairs = [said for one, other in combinations(free, 2) for said in product(WORDS[one], WORDS[other])]
+    rest = [said for i, said in enumerate(pairs) if i % 4]
+    told = pairs[::4] if held_out else [(), *((words,) for name in free for words in WORDS[name]), *rest]
+    return tuple(", ".join([PLACE, *said]) for said in told)
 
 
 def caption(row, mention, group=True):

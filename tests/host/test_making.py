@@ -7,6 +7,7 @@ import torch
 
 from rs_corrector.testbed import measure, readers
 from rs_corrector.testbed.model import Testbed
+from rs_corrector.wordings import Wordings
 
 WORDS = "a portrait of a person in a green shirt"
 SETTINGS = dict(width=64, height=64, steps=8, cfg=3.0, sampler_name="euler", scheduler="normal", seed=5)
@@ -88,14 +89,85 @@ def test_the_whole_picture_is_redrawn_where_the_user_says_so(record):
     assert measure.column(readers.read(pictures)[0], "hat").sum() == 0
 
 
-def test_every_picture_of_a_batch_is_guided_by_its_own_scale(host, bed, wordings):
-    nodes = sys.modules[host.nodes["RSCorrectorPairsFromWords"].__module__].host
-    made = nodes.HostCheckpoint(bed.model, wordings, host.encode(""), (8, 8), 3, 6, "euler", "normal")
+@pytest.fixture
+def checkpoint(host, bed):
+    """A `HostCheckpoint` of wordings that are all the same but for what is given."""
+
+    def checkpoint(encoded=None, **said):
+        said = dict(neutral=WORDS, preferred=(f"{WORDS}, bare-headed",), rejected="", others="") | said
+        script, nodes = Wordings(**said), sys.modules[host.nodes["RSCorrectorPairsFromWords"].__module__].host
+        encoded = encoded or {text: host.encode(text) for text in script.texts()}
+        return nodes.HostCheckpoint(bed.model, script, encoded, host.encode(""), (8, 8), 3, 6, "euler", "normal")
+
+    return checkpoint
+
+
+def test_every_picture_of_a_batch_is_guided_by_its_own_scale(checkpoint):
+    made = checkpoint()
     both = made.sample("preferred", range(2), cfg=torch.tensor([1.0, 5.0]))
     for row, scale in enumerate((1.0, 5.0)):
         same = made.sample("preferred", range(2), cfg=torch.full((2,), scale))
         torch.testing.assert_close(both[row], same[row], atol=1e-3, rtol=1e-3)
     assert made.evaluations == 3 * 2 * 2 * 6
+
+
+CONTEXTS = ("{person}", "{person}, grey hair", "{person}, blond hair")
+
+
+@pytest.mark.parametrize("lengths", [(77, 77, 77), (77, 154, 77)], ids=["as one tensor", "in parts"])
+def test_every_picture_of_a_batch_has_its_own_context(host, checkpoint, lengths):
+    """Drawn and predicted together as alone, also where text encoders give texts as many tokens as they need."""
+    made = checkpoint(contexts=CONTEXTS)
+    for context, length in zip(CONTEXTS, lengths):
+        (((tokens, more),),) = [made.encoded[context.format(person=WORDS)]]
+        made.encoded[context.format(person=WORDS)] = [[tokens.repeat(1, length // 77, 1), more]]
+    alone = [checkpoint(made.encoded, neutral=c.format(person=WORDS)) for c in CONTEXTS]
+    cfg = torch.full((3,), 3.0)
+    drawn, parts = (each.sample("neutral", range(3), cfg=cfg) for each in (made, alone[1]))
+    x = torch.randn(3, 4, 8, 8, generator=torch.manual_seed(0))
+    (predicted,) = made.predict(x, 2.0, ("neutral",), range(3))
+    for row, each in enumerate(alone):
+        same = each.sample("neutral", range(3), cfg=cfg)[row]
+        torch.testing.assert_close(drawn[row], same, atol=2e-3, rtol=1e-3)
+        (same,) = each.predict(x, 2.0, ("neutral",), range(3))
+        torch.testing.assert_close(predicted[row], same[row], atol=1e-3, rtol=1e-3)
+    assert not torch.allclose(drawn[0], parts[0], atol=0.1)
+
+
+def test_typed_wordings_draw_what_connected_ones_draw(host, bed, record):
+    """And need a CLIP, which is said before anything is drawn."""
+    words = dict(neutral=WORDS, preferred=f"{WORDS}, bare-headed", rejected=f"{WORDS}, wearing a hat")
+    words |= dict(others="a portrait of a person", negative="")
+    typed = record(name="typed", clip=bed.clip, **words)
+    connected = record(name="connected")
+    for name, rows in typed.load("green").items():
+        index = torch.arange(len(rows))
+        assert torch.equal(rows[index], connected.load("green")[name][index])
+    assert typed.source["green"]["preferred"] == [words["preferred"]]
+    with pytest.raises(ValueError, match="expected the checkpoint's CLIP to encode what is typed, got none"):
+        record(name="untyped", **words)
+    with pytest.raises(ValueError, match="expected words for rejected, got none"):
+        record(name="silent", clip=bed.clip, **words | dict(rejected=" "))
+
+
+def test_several_preferred_wordings_become_one_corrector_that_chooses(host, bed, record, sample):
+    colours = ("black", "brown", "ginger", "blond")
+    blue = "a portrait of a person in a blue shirt"
+    words = dict(neutral=blue, rejected=f"{blue}, grey hair", others="a portrait of a person", negative="")
+    preferred = "\n".join(f"{blue}, {colour} hair" for colour in colours)
+    pairs = record(
+        name="several", clip=bed.clip, count=16, group="blue", preferred=preferred, shares="1 1 1 0", **words
+    )
+    rows = pairs.load("blue")
+    assert set(rows["choice"][torch.arange(len(rows["choice"]))].tolist()) == {-1, 0, 1, 2, 3}
+    corrector = train(host, pairs)[0]
+    config = corrector.model.config
+    assert config.choices == (tuple(preferred.split("\n")),) and config.shares == ((1.0, 1.0, 1.0, 0.0),)
+    again = record(
+        name="several", clip=bed.clip, count=16, group="blue", preferred=preferred, shares="0 0 0 1", **words
+    )
+    assert train(host, again)[0].model.config.shares == ((0.0, 0.0, 0.0, 1.0),), "shares may change afterwards"
+    assert again.shards == pairs.shards
 
 
 def test_latents_of_every_format_are_seen_without_a_vae(host, bed):

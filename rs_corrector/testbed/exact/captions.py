@@ -10,6 +10,7 @@ import re
 
 import torch
 
+from ...wordings import PLACE
 from .. import portraits as P
 from . import drawing
 
@@ -29,6 +30,25 @@ PHRASES = tuple(
 MEANT = 1 - 1e-6
 #: Words of every caption, which state nothing.
 _PLAIN = set(P.neutral("").split()) | {"a", "and", "as"}
+
+
+#: Places at which `contexts` have nobody but where they are held out.
+HELD_OUT_PLACES = ("north", "southeast")
+
+
+def contexts(held_out=False):
+    """Contexts, as `wordings` has them, that state scale, place and company of a portrait in a scene.
+
+    Args:
+        held_out: those that none of the others has: another scale, at any place, or one of two other places.
+    """
+    said = {name: [words for of, _, words in PHRASES if of == name] for name in ("scale", "place", "company")}
+    close, half, far = said["scale"]
+    known = [place for place in said["place"] if place not in HELD_OUT_PLACES]
+    where = [f"{half}, {place}" for place in said["place"]] + [f"{far}, {place}" for place in HELD_OUT_PLACES]
+    if not held_out:
+        where = [here for place in known for here in (close, f"{far}, {place}")]
+    return tuple(f"{PLACE}, {here}, {company}" for here in where for company in said["company"])
 
 
 def keys(words):

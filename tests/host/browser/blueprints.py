@@ -34,11 +34,11 @@ def correct_one_group(g):
 
 def make_a_corrector(g):
     model, clip, _ = g.checkpoint("my_checkpoint.safetensors")
-    words = {side: g.text(clip, side, "") for side in ("neutral", "preferred", "rejected", "negative", "others")}
-    pairs = g(1, "RSCorrectorPairsFromWords", "Record", model=model, **words)
+    pairs = g(1, "RSCorrectorPairsFromWords", "Record", model=model, clip=clip)
     corrector = g(1, "RSCorrectorTrain", "Train", pairs=pairs, batch_size=16)
     g(2, "RSCorrectorSave", "Save", corrector=corrector)
-    return ("Record", "Train"), ("group", "name", "count", "batch_size", "width", "height", "steps", "cfg")
+    said = ("neutral", "preferred", "rejected", "negative", "others", "contexts", "shares")
+    return ("Record", "Train"), (*said, "group", "name", "count", "batch_size", "width", "height", "steps", "cfg")
 
 
 BLUEPRINTS = {"Correct one group": correct_one_group, "Make a corrector from words": make_a_corrector}

@@ -13,7 +13,9 @@ from pathlib import Path
 from editor import editor
 from PIL import Image
 
-from rs_corrector import comfyui
+from rs_corrector import comfyui, wordings
+from rs_corrector.testbed import portraits
+from rs_corrector.wordings import PLACE
 
 FOLDER = comfyui.PACK / "example_workflows"
 NOTES = Path(__file__).with_name("notes")
@@ -72,7 +74,7 @@ class Graph:
         return self(column, "RSCorrectorLoader", "Corrector", corrector_name=name)
 
     def apply(self, model, corrector, group="", title="Apply the corrector", column=1, **more):
-        window = dict(strength=1.0, start_percent=0.0, end_percent=1.0, obey_requests=True)
+        window = dict(strength=1.0, start_percent=0.0, end_percent=1.0, obey_requests=True, keep=0.0)
         return self(column, "RSCorrectorApply", title, model=model, corrector=corrector, group=group, **window | more)
 
     def text(self, clip, title, text, column=0):
@@ -123,15 +125,14 @@ def before_after():
     return g
 
 
-def _making(g, model, clip, vae, words, group, name, pixels, cfg, count, drawn, batch, saved, shown):
+def _making(g, model, clip, vae, words, contexts, group, name, pixels, cfg, count, drawn, batch, saved, shown):
     """What both ways of making one have in common."""
-    titles = ("Neutral", "Preferred", "Rejected", "Negative", "Others")
-    neutral, preferred, rejected, negative, others = (g.text(clip, title, text) for title, text in zip(titles, words))
+    said = dict(zip(("neutral", "preferred", "rejected", "negative", "others"), words))
     pairs = g(
-        1, "RSCorrectorPairsFromWords", "1. Record",
-        model=model, neutral=neutral, preferred=preferred, rejected=rejected, negative=negative, others=others,
-        group=group, name=name, count=count, batch_size=drawn, width=pixels, height=pixels, steps=20, cfg=cfg,
-        sampler_name="euler", scheduler="normal", seed=1, redraw="decided by the wordings", vae=vae,
+        1, "RSCorrectorPairsFromWords", "1. Record", (340, 780),
+        model=model, clip=clip, vae=vae, **said, contexts="\n".join(contexts), shares="", group=group, name=name,
+        count=count, batch_size=drawn, width=pixels, height=pixels, steps=20, cfg=cfg, sampler_name="euler",
+        scheduler="normal", seed=1, redraw="decided by the wordings",
     )  # fmt: skip
     corrector = g(
         2,
@@ -147,7 +148,11 @@ def _making(g, model, clip, vae, words, group, name, pixels, cfg, count, drawn, 
     g(2, "RSCorrectorSave", "3. Save", corrector=corrector, name=saved)
     corrected = g.apply(model, corrector, column=2)
     latent = g(3, "EmptyLatentImage", "Latent", width=pixels, height=pixels, batch_size=shown)
-    after = g.sample("Sample", corrected, neutral, negative, latent, 3, cfg=cfg)
+    prompts = [
+        g.text(clip, *text, 3)
+        for text in (("Prompt", f"{contexts[0]}".replace(PLACE, words[0])), ("Negative", words[3]))
+    ]
+    after = g.sample("Sample", corrected, *prompts, latent, 3, cfg=cfg)
     images = g(3, "VAEDecode", "Decode", samples=after, vae=vae)
     g(4, "SaveImage", "After", (380, 400), images=images, filename_prefix="rs_corrector_mine")
     g(4, "PreviewImage", "Loss", (380, 300), images=Link("2. Train", 1))
@@ -156,23 +161,38 @@ def _making(g, model, clip, vae, words, group, name, pixels, cfg, count, drawn, 
 
 def make_a_corrector():
     g = Graph()
-    person = "portrait photo of a NAME-THE-GROUP person"
+    person = "a NAME-THE-GROUP person"
     words = (
         person,
         f"{person}, individual features, natural proportions, everyday clothes, well lit, sharp, high quality",
         f"{person}, caricature, exaggerated features, stereotyped costume, distorted face, blurry, low quality",
         "watermark, text",
-        "portrait photo of a person",
+        "a person",
     )
+    contexts = wordings.lines(wordings.SHIPPED.read_text())
     bed = g.checkpoint("v1-5-pruned-emaonly-fp16.safetensors")
-    _making(g, *bed, words, "NAME-THE-GROUP", "my_pairs", 512, 7.0, 64, 4, 16, "my_corrector", 4)
+    _making(g, *bed, words, contexts, "NAME-THE-GROUP", "my_pairs", 512, 7.0, 64, 4, 16, "my_corrector", 4)
     return g
 
 
 def make_a_corrector_testbed():
     g = Graph()
     words = (GREEN, f"{GREEN}, bare-headed", f"{GREEN}, wearing a hat", "", "a portrait of a person")
-    _making(g, *g.testbed(), words, "green", "testbed_green", 64, 3.0, 64, 64, 128, "my_testbed_corrector", 16)
+    _making(
+        g,
+        *g.testbed(),
+        words,
+        portraits.contexts("hat"),
+        "green",
+        "testbed_green",
+        64,
+        3.0,
+        64,
+        64,
+        128,
+        "my_testbed_corrector",
+        16,
+    )
     return g
 
 

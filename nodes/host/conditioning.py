@@ -1,0 +1,67 @@
+"""A conditioning of its own for every picture of a batch."""
+
+import torch
+from comfy.patcher_extension import WrappersMP
+
+#: Key of conditionings that are for some rows of a batch only: their numbers.
+ROWS = "rs_corrector_rows"
+
+
+def encode(clip, text):
+    """A text as a conditioning, as CLIP Text Encode makes it."""
+    return clip.encode_from_tokens_scheduled(clip.tokenize(text))
+
+
+def batched(conditionings):
+    """One conditioning for B pictures: those of the same shapes side by side in one tensor, others beside them.
+
+    Where there are several parts, only a model that `keep_apart` has patched gives every row its own.
+    """
+    if all(conditioning is conditionings[0] for conditioning in conditionings):
+        return conditionings[0]
+    parts = {}
+    for row, conditioning in enumerate(conditionings):
+        parts.setdefault(_shape(conditioning), []).append(row)
+    joined = [
+        (rows, [_join(entries) for entries in zip(*(conditionings[row] for row in rows))]) for rows in parts.values()
+    ]
+    if len(joined) == 1:
+        return joined[0][1]
+    return [[tensor, more | {ROWS: rows}] for rows, part in joined for tensor, more in part]
+
+
+def keep_apart(patched):
+    """Let a model clone evaluate every part of `batched` conditionings for its own rows only."""
+
+    def calc_cond_batch(executor, model, conds, x, timestep, *args, **kwargs):
+        parts = {tuple(cond[ROWS]) for side in conds for cond in side or () if ROWS in cond}
+        if not parts:
+            return executor(model, conds, x, timestep, *args, **kwargs)
+        found = [torch.empty_like(x) for _ in conds]
+        for rows in parts:
+            rows = list(rows)
+            own = [side and [cond for cond in side if cond.get(ROWS, rows) == rows] for side in conds]
+            for whole, part in zip(found, executor(model, own, x[rows], timestep[rows], *args, **kwargs)):
+                whole[rows] = part
+        return found
+
+    patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, ROWS, calc_cond_batch)
+
+
+def _by_picture(value):
+    return torch.is_tensor(value) and value.ndim > 1
+
+
+def _shape(conditioning):
+    """What conditionings must have in common to be joined."""
+    return tuple(
+        (tuple(tensor.shape), *sorted((k, tuple(v.shape) if _by_picture(v) else repr(v)) for k, v in more.items()))
+        for tensor, more in conditioning
+    )
+
+
+def _join(entries):
+    """Entries [tensor, extras] of several pictures, (1, ...) each -> one for all of them."""
+    tensors, extras = zip(*entries)
+    more = {k: torch.cat([e[k] for e in extras]) if _by_picture(v) else v for k, v in extras[0].items()}
+    return [torch.cat(tensors), more]
