@@ -33,6 +33,8 @@ LADDER = [
     *(Rung(grid, texture="pink") for grid in (16, 32)),
     *(Rung(grid, rates="moderate") for grid in (16, 32)),
     Rung(32, scene=True),
+    *(Rung(16, rates=rates, several=True) for rates in ("strong", "moderate")),
+    Rung(32, rates="moderate", several=True),
 ]
 USUAL = dict(kinds=list(PLANTED), count=256)
 #: A small run of everything, to see that it works.
@@ -49,8 +51,11 @@ def climb(host, rungs, kinds, methods, count, path, again=False, learnt=LEARNT, 
     for rung in tqdm(rungs, desc="rungs"):
         result = read(path)
         known = {key(cell) for cell in result["cells"]}
-        chosen = [name for name in reversed(SCENE_METHODS if rung.scene else METHODS) if name in methods]
-        wanted = [rung.facts() | {"kind": kind, "method": name} for name in chosen for kind in kinds]
+        known_here = SCENE_METHODS if rung.scene else ("none", "rs_corrector") if rung.several else METHODS
+        chosen = [name for name in reversed(known_here) if name in methods]
+        wanted = [
+            rung.facts() | {"kind": kind, "method": name} for name in chosen for kind in kinds if kind in rung.kinds
+        ]
         wanted = [cell for cell in wanted if again or key(cell) not in known]
         if rung == Rung(rung.grid) and all(start["grid"] != rung.grid for start in result["start"]):
             starts = [Bench(host, Rung(rung.grid, name), count).start() for name in ("eps", "eps_wide")]

@@ -36,11 +36,14 @@ class Rung:
     texture: str = "white"
     rates: str = "strong"
     scene: bool = False
+    several: bool = False
 
     @property
     def name(self):
         extra = [self.texture] * (self.texture != "white") + [self.rates] * (self.rates != "strong")
-        return "-".join([str(self.grid), self.parameterisation, *extra, *["scene"] * self.scene])
+        return "-".join(
+            [str(self.grid), self.parameterisation, *extra, *["scene"] * self.scene, *["several"] * self.several]
+        )
 
     @property
     def scheduler(self):
@@ -51,6 +54,11 @@ class Rung:
         """Of training: the node's default at 8x8 latents, what its tooltip says at 64x64, and in between."""
         return 1024 // self.grid
 
+    @property
+    def kinds(self):
+        """What is corrected here: where there are several preferred depictions, what has more than two values."""
+        return [kind for kind in PLANTED if not self.several or len(portraits.WORDS[kind]) > 2]
+
     def facts(self):
         return {
             "grid": self.grid,
@@ -58,7 +66,7 @@ class Rung:
             "texture": self.texture,
             "rates": list(RATES[self.rates]),
             "scene": self.scene,
-            "keep": 0.0,
+            "keep": "as others" if self.several else 0.0,
         }
 
 
@@ -123,9 +131,18 @@ class Bench:
             "stereotype_gap_before": gaps["before"],
         }
 
+    def keep(self, kind):
+        """The share of pictures to keep: all others' rate over the group's own where there are several depictions."""
+        if not self.rung.several:
+            return 0.0
+        rates = {g: (r[0][:, self.world.column[kind]] == PLANTED[kind][1]) for g, r in self.readings.items()}
+        own = float(rates.pop(PLANTED[kind][0]).float().mean())
+        return min(1.0, float(torch.cat(list(rates.values())).float().mean()) / own)
+
     def pairs_to_show(self, corrector):
         """Rows of pictures without and with the corrector, two rows a kind."""
-        for kind, (group, _) in PLANTED.items():
+        for kind in self.rung.kinds:
+            group = PLANTED[kind][0]
             for draw in (self.draw, prepare(self, "rs_corrector", kind, corrector)):
                 yield self.pictures(draw, portraits.neutral(group), SHOWN)
 
@@ -161,7 +178,7 @@ def make(bench, learnt, steps, contexts=(PLACE,)):
     if file.is_file() and made.get("weights") == digest(file):
         return host.run("RSCorrectorLoader", corrector_name=file.name)[0], made
     pairs = None
-    for kind in PLANTED:
+    for kind in rung.kinds:
         begun, name = time.monotonic(), f"{own}-{kind}"
         if kind not in made["evaluations"]:  # a kind that was cut off begins anew, so that all of it is counted
             shutil.rmtree(host.base / "output" / "rs_corrector_pairs" / name, ignore_errors=True)
@@ -184,6 +201,10 @@ def record(host, rung, asked, name, learnt, merge_with, contexts):
     """Pairs from words for one kind, beside those of others."""
     words = {side: getattr(asked, side) for side in ("neutral", "preferred", "rejected")}
     words |= {"others": portraits.OTHERS, "negative": "", "contexts": "\n".join(contexts)}
+    if rung.several:
+        values = portraits.WORDS[asked.attribute]
+        said = [f"{asked.neutral}, {value}" for i, value in enumerate(values) if i != PLANTED[asked.attribute][1]]
+        words["preferred"] = "\n".join(said)
     return host.run(
         "RSCorrectorPairsFromWords", model=host.model, group=asked.group, name=name,
         count=learnt, batch_size=min(learnt, 32), seed=RECORD_SEED, width=8 * rung.grid, height=8 * rung.grid,
@@ -195,7 +216,8 @@ def record(host, rung, asked, name, learnt, merge_with, contexts):
 def prepare(bench, name, kind, corrector):
     """A method's function to draw with."""
     if name in LEARNT_FROM:
-        return partial(bench.host.sample, bench.host.apply(corrector, PLANTED[kind][0]))
+        keep = bench.keep(kind)
+        return partial(bench.host.sample, bench.host.apply(corrector, PLANTED[kind][0], keep=keep))
     found = json.loads(SETTINGS.read_text())  # for kinds that `quality.py` does not know those for hats
     best = found.get(kind, found["hat"])[name]["best"]
     return method(name).prepare(bench.host, case(kind, PLANTED), **rest(best))(best["strength"])

@@ -78,6 +78,7 @@ def setting(cell):
     """A rung in a few words."""
     words = {"eps": "EPS", "v": "v-prediction", "flow": "flow matching"}
     more = ["1/f texture"] * (cell["texture"] == "pink") + ["in scenes"] * cell["scene"]
+    more += ["four depictions, kept as others"] * (cell["keep"] != 0)
     more += [f"{cell['rates'][0]:.0%} against {cell['rates'][1]:.0%}".replace("%", " %")] * (
         cell["rates"] != USUAL["rates"]
     )

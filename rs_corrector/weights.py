@@ -161,6 +161,10 @@ def _problems(c):
         yield f"1 to 64 named groups, got {c.groups!r}"
     if len(set(c.groups)) != len(c.groups):
         yield f"groups with different names, got {c.groups!r}"
+    if len(c.choices) != len(c.groups) or not all(map(_are_choices, c.choices, [c.kind] * len(c.choices))):
+        yield f"the preferred wordings of every group as text, one for a pair, got {c.choices!r}"
+    if len(c.shares) != len(c.groups) or not all(map(_are_shares, c.shares, c.choices)):
+        yield f"a share of 0 and above for every preferred wording, not all of them 0, got {c.shares!r}"
     if len(c.gains) != len(c.groups) or not all(number(g) and 0 < g < 1e3 for g in c.gains):
         yield f"one positive gain a group, got {c.gains!r}"
     if not all(number(v) and v > 0 for v in (c.sigma_data, c.sigma_min, c.sigma_max)) or c.sigma_min >= c.sigma_max:
@@ -169,6 +173,15 @@ def _problems(c):
         yield f"a window of levels a group, 0 <= release < onset or no onset, got {c.windows!r}"
     if not isinstance(c.latent_format, str) or not all(isinstance(d, dict) for d in (c.training, c.metrics, c.base)):
         yield "a latent format name and objects for training, metrics and base, got other types"
+
+
+def _are_choices(choices, kind):
+    return 1 <= len(choices) <= (64 if kind == "delta" else 1) and all(isinstance(text, str) for text in choices)
+
+
+def _are_shares(shares, choices):
+    numbers = all(isinstance(share, float) and 0 <= share < 1e9 for share in shares)
+    return numbers and len(shares) == len(choices) and sum(shares) > 0
 
 
 def _is_window(window):

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rs_corrector.choice import KEEP
 from rs_corrector.corrector import Config, Correction, Corrector, expand, likelihood_ratio, noise_levels, weight
 from rs_corrector.distillation import distil
 from rs_corrector.score_matching import calibrated, train_denoiser_pair
@@ -173,6 +174,47 @@ def test_a_mask_of_any_size_limits_the_correction_exactly(height, width, rows):
     assert torch.equal(masked[..., :2], denoised[..., :2])
     torch.testing.assert_close(masked[..., 2] - denoised[..., 2], (everywhere[..., 2] - denoised[..., 2]) / 2)
     torch.testing.assert_close(masked[..., 3], everywhere[..., 3])
+
+
+def test_every_picture_is_corrected_towards_its_own_choice_and_kept_ones_not_at_all():
+    corrector = random_corrector(kind="delta", groups=("a", "b"), choices=(("one", "two"), ("three",)))
+    x, sigma, denoised = torch.randn(5, *SHAPE), torch.linspace(0.2, 2, 5), torch.randn(5, *SHAPE)
+    choice = torch.tensor([1, KEEP, 0, KEEP, 1])
+    corrected = Correction(corrector, "a", choice=choice)(x, sigma, denoised)
+    for i, own in enumerate(choice.tolist()):
+        alone = Correction(corrector, "a", choice=torch.tensor([own]))(*(t[i : i + 1] for t in (x, sigma, denoised)))
+        torch.testing.assert_close(corrected[i : i + 1], alone, rtol=1e-4, atol=1e-5)
+        assert torch.equal(corrected[i], denoised[i]) == (own == KEEP)
+    other = Correction(corrector, "a", choice=1 - choice.clamp_min(0))(x, sigma, denoised)
+    assert not torch.allclose(other[0], corrected[0])
+    assert not torch.allclose(Correction(corrector, "b")(x, sigma, denoised)[0], corrected[0])
+
+
+def test_a_picture_that_is_kept_costs_no_call():
+    corrector, rows = random_corrector(kind="delta"), []
+    corrector.network.register_forward_hook(lambda network, inputs, out: rows.append(len(out)))
+    x, denoised = torch.randn(4, *SHAPE), torch.randn(4, *SHAPE)
+    Correction(corrector, choice=torch.tensor([0, KEEP, KEEP, 0]))(x, torch.ones(4), denoised)
+    assert Correction(corrector, choice=torch.full((4,), KEEP))(x, torch.ones(4), denoised) is denoised
+    assert rows == [2]
+
+
+def test_every_preferred_depiction_is_learnt_under_its_own_label():
+    """A run that needed nothing needs nothing whichever is chosen."""
+    generator = torch.Generator().manual_seed(0)
+    denoised = torch.randn(300, 1, *SHAPE, generator=generator)
+    choice = torch.arange(300) % 3 - 1
+    denoised[:, 0, 0] = torch.where(choice < 0, -2.0, 2.0).view(-1, 1, 1)  # seen in the prediction
+    goal = denoised[:, 0] + torch.where(choice < 0, 0, 2.0 * choice - 1).view(-1, 1, 1, 1)
+    records = {"denoised": denoised, "level": torch.ones(300, 1), "goal": goal, "choice": choice}
+    records["area"] = (choice >= 0).float().view(-1, 1, 1, 1).expand(-1, 1, *SHAPE[1:])
+    config = make_config(kind="delta", choices=(("down", "up"),))
+    corrector, _ = distil({"a": records}, config, steps=300, batch=64, lr=4e-3, seed=0)
+    seen = torch.randn(8, *SHAPE, generator=generator)
+    for needs, label, wanted in ((2.0, 0, -1.0), (2.0, 1, 1.0), (-2.0, 0, 0.0), (-2.0, 1, 0.0)):
+        seen[:, 0] = needs
+        delta = corrector.delta(seen, torch.ones(8), seen, choice=label)
+        assert delta.mean().item() == pytest.approx(wanted, abs=0.15)
 
 
 def test_a_run_counts_what_it_corrected():

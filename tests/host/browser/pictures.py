@@ -26,7 +26,6 @@ def sources(g, wanted):
         "preferred": lambda: g.text(Link("Checkpoint", 1), "Preferred", f"{PERSON}, natural proportions"),
         "rejected": lambda: g.text(Link("Checkpoint", 1), "Rejected", f"{PERSON}, caricature"),
         "negative": lambda: g.text(Link("Checkpoint", 1), "Negative", "watermark"),
-        "others": lambda: g.text(Link("Checkpoint", 1), "Others", "portrait photo of a person"),
         "pairs": lambda: g(0, "RSCorrectorPairsFromWords", "Record"),
         "plan": lambda: g(0, "RSCorrectorAuditPlan", "Plan"),
         "audit": lambda: g(0, "RSCorrectorAuditRun", "Draw"),
@@ -47,7 +46,7 @@ NODES = {
     "RSCorrectorScore": (("model", "latent", "corrector"), [("PreviewAny", "source", 0)]),
     "RSCorrectorTestbed": ((), [("RSCorrectorApply", "model", 0), ("CLIPTextEncode", "clip", 1)]),
     "RSCorrectorPairsFromWords": (
-        (*WORDS, "others"),
+        ("model", "clip", "vae"),
         [("RSCorrectorTrain", "pairs", 0), ("PreviewImage", "images", 1)],
     ),
     "RSCorrectorPairsFromPrompts": (WORDS, [("RSCorrectorTrain", "pairs", 0)]),
