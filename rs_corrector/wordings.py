@@ -83,8 +83,8 @@ class Wordings:
 
 
 def lines(text):
-    """A text's lines that say something; `#` begins a remark."""
-    return tuple(line for row in text.splitlines() if (line := row.partition("#")[0].strip()))
+    """A text's lines that say something; one that begins with `#` is a remark."""
+    return tuple(line for row in text.splitlines() if (line := row.strip()) and not line.startswith("#"))
 
 
 def shares(text):

@@ -50,7 +50,7 @@ def test_the_shipped_contexts_show_people_in_many_ways():
 
 
 def test_lines_that_say_nothing_and_remarks_are_left_out():
-    assert wordings.lines(" one # the first\n\n# nothing\ntwo ") == ("one", "two")
+    assert wordings.lines(" one, #1\n\n # nothing\ntwo ") == ("one, #1", "two")
 
 
 def test_shares_are_numbers_a_preferred_wording_each():

@@ -86,7 +86,9 @@ def choices(noise, config, index, keep, seed, mask):
     shares = config.shares[index]
     if keep == 0 and len(shares) == 1:
         return torch.zeros(len(noise), dtype=torch.int64)
-    key = json.dumps([config.groups[index], config.training.get(config.groups[index])])
+    facts = config.training.get(config.groups[index])
+    told = facts.get("rejected", facts.get("begun")) if isinstance(facts, dict) else None
+    key = json.dumps([config.groups[index], config.choices[index], told])
     if seed >= 0:
         return choose(from_seed(seed, len(noise), key), keep, shares)
     place = "" if mask is None else hashlib.sha256(mask.cpu().float().contiguous().numpy().tobytes()).hexdigest()
