@@ -38,7 +38,8 @@ LADDER = [
 ]
 USUAL = dict(kinds=list(PLANTED), count=256)
 #: A small run of everything, to see that it works.
-QUICK_RUNGS, QUICK = [Rung(8), Rung(16, "flow"), Rung(8, several=True)], dict(kinds=["hat", "hair"], count=8, learnt=8, steps=10)
+QUICK_RUNGS = [Rung(8), Rung(16, "flow"), Rung(8, several=True)]
+QUICK = dict(kinds=["hat", "hair"], count=8, learnt=8, steps=10)
 
 
 def key(cell):
