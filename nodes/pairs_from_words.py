@@ -2,7 +2,6 @@
 
 from comfy_api.latest import io
 
-from ..rs_corrector import wordings
 from ..rs_corrector.method import RECIPE
 from ..rs_corrector.pairs import RECORDS
 from ..rs_corrector.recording import recorded, report
@@ -29,21 +28,7 @@ class RSCorrectorPairsFromWords(io.ComfyNode):
             search_aliases=["rs corrector", "record", "distill", "words", "make corrector"],
             inputs=drawing(
                 typed.inputs(),
-                io.String.Input(
-                    "contexts",
-                    default=wordings.SHIPPED.read_text(),
-                    multiline=True,
-                    optional=True,
-                    tooltip="Write scenes, one a line, with the word person in braces where a wording goes. Every "
-                    "picture takes the next one. Conditionings that are connected stay as they are.",
-                ),
-                io.String.Input(
-                    "shares",
-                    default="",
-                    optional=True,
-                    tooltip="Say how often each preferred wording is to be drawn, as in '2, 1, 1'. Leave it empty for "
-                    "equally often.",
-                ),
+                *typed.scenes(),
                 io.Combo.Input(
                     "redraw",
                     options=[AUTO, PART, WHOLE],
@@ -51,9 +36,6 @@ class RSCorrectorPairsFromWords(io.ComfyNode):
                     optional=True,
                     tooltip="Redraw a part for what people wear, hold or look like. Redraw the whole picture where "
                     "the stereotype is in its light, its sharpness or its style.",
-                ),
-                io.Clip.Input(
-                    "clip", optional=True, tooltip="Connect your checkpoint's CLIP, which encodes what you type."
                 ),
                 io.Vae.Input("vae", optional=True, tooltip="Connect the VAE to see the sheet sharply."),
             ),

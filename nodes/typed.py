@@ -2,6 +2,7 @@
 
 from comfy_api.latest import io
 
+from ..rs_corrector import wordings
 from ..rs_corrector.wordings import PLACE, Wordings, lines, shares
 from . import host
 
@@ -18,6 +19,28 @@ def inputs():
         _wording("rejected", "a nurse in a white cap", "Describe the stereotype, in otherwise the same words."),
         _wording("negative", "", "Use your usual negative prompt."),
         _wording("others", "a person", "Describe anybody in the same style: whom to spare."),
+    ]
+
+
+def scenes():
+    """What belongs to typed wordings: where people are, how often which depiction, and what encodes it."""
+    return [
+        io.String.Input(
+            "contexts",
+            default=wordings.SHIPPED.read_text(),
+            multiline=True,
+            optional=True,
+            tooltip="Write scenes, one a line, with the word person in braces where a wording goes. Every picture "
+            "takes the next one. Conditionings that are connected stay as they are.",
+        ),
+        io.String.Input(
+            "shares",
+            default="",
+            optional=True,
+            tooltip="Say how often each preferred wording is to be drawn, as in '2, 1, 1'. Leave it empty for equally "
+            "often.",
+        ),
+        io.Clip.Input("clip", optional=True, tooltip="Connect your checkpoint's CLIP, which encodes what you type."),
     ]
 
 
@@ -40,17 +63,17 @@ def parse(neutral, preferred, rejected, others, contexts, said_shares):
     for name, said in (singles | {"preferred": preferred}).items():
         if isinstance(said, (str, tuple)) and not said:
             raise ValueError(f"expected words for {name}, got none; type them, or connect a conditioning")
-    contexts = lines(contexts) or (PLACE,)
+    contexts = lines(contexts) if isinstance(neutral, str) and lines(contexts) else (PLACE,)
     return Wordings(**singles, preferred=preferred, shares=shares(said_shares), contexts=contexts)
 
 
-def encoded(clip, wordings, negative):
-    """{text: conditioning} of everything that wordings can say, and the negative prompt's conditioning.
+def encoded(clip, said, negative):
+    """{text: conditioning} of everything that `Wordings` can say, and the negative prompt's conditioning.
 
     Raises:
         ValueError: something is typed and no CLIP is connected.
     """
-    texts = wordings.texts() | ({negative} if isinstance(negative, str) else set())
+    texts = said.texts() | ({negative} if isinstance(negative, str) else set())
     if texts and clip is None:
         raise ValueError(
             "expected the checkpoint's CLIP to encode what is typed, got none; connect it to clip, or connect "

@@ -47,7 +47,10 @@ def card(config, name):
         "",
         "## How it was made",
         "",
-        *(f"- {key.replace('_', ' ')}: {_show(value)}" for key, value in training.items()),
+        *(
+            f"- {key.replace('_', ' ')}: {value if isinstance(value, str) else _show(value)}"
+            for key, value in training.items()
+        ),
         "",
         "## What was measured",
         "",
@@ -61,5 +64,9 @@ def _show(value):
     if isinstance(value, dict) and value.keys() == {"value", "low", "high"}:
         return f"{value['value']:.3f} (95 % interval {value['low']:.3f} to {value['high']:.3f})"
     if isinstance(value, dict):
-        return ", ".join(f"{key} “{v}”" if isinstance(v, str) else f"{key} {_show(v)}" for key, v in value.items())
+        return ", ".join(f"{key} {_show(v)}" for key, v in value.items() if v not in ([], None))
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(_show, value))
+    if isinstance(value, str):
+        return f"“{value}”"
     return f"{value:.3f}" if isinstance(value, float) else str(value)

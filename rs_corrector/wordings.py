@@ -29,7 +29,8 @@ class Wordings:
         contexts: texts with `PLACE` in them.
 
     Raises:
-        ValueError: a context without its place, wordings that are equal, shares that are no shares.
+        ValueError: a context without its place, wordings of which some only are texts, wordings that are equal, shares
+            that are no shares.
     """
 
     neutral: object
@@ -46,6 +47,11 @@ class Wordings:
         if not self.contexts:
             raise ValueError(f"expected at least one context, got none; {PLACE} alone will do")
         check_shares(self.shares or (1.0,) * len(self.preferred), len(self.preferred))
+        if len({isinstance(each, str) for each in self.bare()}) > 1:
+            raise ValueError(
+                "expected neutral, preferred, rejected and others typed, or a conditioning connected to each of them, "
+                "got some of either; contexts are for what is typed"
+            )
         texts = [text for text in (*self.preferred, self.rejected) if isinstance(text, str)]
         if twice := next((text for text in texts if texts.count(text) > 1), None):
             raise ValueError(

@@ -37,10 +37,10 @@ def test_every_preferred_wording_is_recorded_equally_often_in_every_context(cont
 
 
 def test_conditionings_are_said_as_they_are():
-    conditioning = [["tensor", {}]]
-    script = said(neutral=conditioning, contexts=("{person} in the rain",))
-    assert script.said("neutral", 5) is conditioning and "neutral" not in script.facts()
-    assert said(preferred=(conditioning,)).facts()["preferred"] == [""]
+    neutral, *rest = ([[f"tensor {i}", {}]] for i in range(4))
+    script = Wordings(neutral, (rest[0],), rest[1], rest[2], contexts=("{person} in the rain",))
+    assert script.said("neutral", 5) is neutral and not script.texts()
+    assert script.facts() == {"preferred": [""], "shares": []}
 
 
 def test_the_shipped_contexts_show_people_in_many_ways():
@@ -62,6 +62,7 @@ def test_shares_are_numbers_a_preferred_wording_each():
     [
         (dict(contexts=("in the rain",)), "expected {person} in every context, got 'in the rain'"),
         (dict(contexts=()), "expected at least one context"),
+        (dict(neutral=[["tensor", {}]]), "typed, or a conditioning connected to each of them, got some of either"),
         (dict(preferred=("a", "a")), "got 'a' twice"),
         (dict(rejected="a nurse in scrubs"), "got 'a nurse in scrubs' twice"),
         (dict(shares=(1.0, 2.0)), "a share for each of 1 preferred wordings, got 2"),
