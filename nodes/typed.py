@@ -27,7 +27,7 @@ def scenes():
     return [
         io.String.Input(
             "contexts",
-            default=wordings.SHIPPED.read_text(),
+            default="\n".join(wordings.shipped()),
             multiline=True,
             optional=True,
             tooltip="Write scenes, one a line, with the word person in braces where a wording goes. Every picture "

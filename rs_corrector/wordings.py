@@ -93,6 +93,11 @@ def lines(text):
     return tuple(line for row in text.splitlines() if (line := row.strip()) and not line.startswith("#"))
 
 
+def shipped():
+    """The contexts that come with the pack."""
+    return lines(SHIPPED.read_text())
+
+
 def shares(text):
     """Numbers of a text, separated by commas or spaces: (K,).
 

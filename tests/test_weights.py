@@ -52,7 +52,7 @@ def test_a_corrector_comes_back_as_it_went(tmp_path, dtype):
 @settings(max_examples=15, deadline=None)
 def test_any_configuration_round_trips(tmp_path_factory, gains, kind, sigma_data, window):
     groups = tuple(f"group {i}" for i in range(len(gains)))
-    described = dict(groups=groups, gains=tuple(gains), windows=[window] * len(groups))
+    described = dict(groups=groups, gains=tuple(gains), windows=[window] * len(groups), choices=(), shares=())
     config = replace(CONFIG, kind=kind, sigma_data=sigma_data, **described)
     path = tmp_path_factory.mktemp("w") / "c.safetensors"
     weights.save(Corrector(config), path)

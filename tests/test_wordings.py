@@ -44,7 +44,7 @@ def test_conditionings_are_said_as_they_are():
 
 
 def test_the_shipped_contexts_show_people_in_many_ways():
-    contexts = wordings.lines(wordings.SHIPPED.read_text())
+    contexts = wordings.shipped()
     assert len(set(contexts)) == len(contexts) >= 24
     assert said(contexts=contexts).texts()
 

@@ -56,7 +56,7 @@ def test_family(host, family, model, cell):
     plain, seen, delta = run(model), [], patcher.model.delta
     assert plain.isfinite().all()
     assert torch.equal(run(apply(strength=0.0)), plain)
-    patcher.model.delta = lambda x, sigma, denoised, group, signal: (
+    patcher.model.delta = lambda x, sigma, denoised, group, signal, choice: (
         seen.append((x, sigma, signal)) or delta(x, sigma, denoised, group, signal)
     )
     corrected = run(apply())

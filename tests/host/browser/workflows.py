@@ -169,7 +169,7 @@ def make_a_corrector():
         "watermark, text",
         "a person",
     )
-    contexts = wordings.lines(wordings.SHIPPED.read_text())
+    contexts = wordings.shipped()
     bed = g.checkpoint("v1-5-pruned-emaonly-fp16.safetensors")
     _making(g, *bed, words, contexts, "NAME-THE-GROUP", "my_pairs", 512, 7.0, 64, 4, 16, "my_corrector", 4)
     return g
