@@ -15,7 +15,7 @@ from rs_corrector.method import RECIPE
 from rs_corrector.metrics import wilson
 from rs_corrector.testbed import comparison, measure, portraits
 from rs_corrector.testbed.exact import PLANTED, RATES, World, captions
-from rs_corrector.wordings import PLACE
+from rs_corrector.wordings import PLACE, placed
 
 SAMPLING = dict(steps=20, cfg=3.0, sampler="euler")
 LEARNT, STEPS = 64, 2500
@@ -98,7 +98,7 @@ class Bench:
         if not self.rung.scene:
             return caption
         contexts = captions.contexts(held_out=True)
-        rows = [self.host.encode(contexts[i % len(contexts)].replace(PLACE, caption)) for i in range(count)]
+        rows = [self.host.encode(placed(caption, contexts[i % len(contexts)])) for i in range(count)]
         return [[torch.cat([tokens for ((tokens, _),) in rows]), {}]]
 
     @cached_property

@@ -62,7 +62,7 @@ class RSCorrectorPairsFromWords(io.ComfyNode):
         _, *size = host.latent_size(model, 1, height, width)
         checkpoint = host.HostCheckpoint(model, said, known, negative, size, seed, steps, sampler_name, scheduler)
         sheet = Sheet(writer.beside(group, "sheet.png"), lambda z: host.seen(model, vae, z))
-        bare = [known.get(each, each) if isinstance(each, str) else each for each in said.bare()]
+        bare = [host.told(each, known) for each in said.bare()]
         settings = (width, height, seed, redraw, steps, cfg, sampler_name, scheduler)
         batches = recorded(
             checkpoint,

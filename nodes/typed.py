@@ -84,4 +84,4 @@ def encoded(clip, said, negative):
     for text in sorted(texts):
         known[text] = host.encode(clip, text)
         progress(len(known), len(texts))
-    return known, known.get(negative, negative) if isinstance(negative, str) else negative
+    return known, host.told(negative, known)

@@ -37,6 +37,11 @@ def from_seed(seed, count, key):
     return torch.stack([torch.rand(2, generator=_generator(f"{key} {seed} {place}")) for place in range(count)])
 
 
+def are_shares(values):
+    """Whether numbers are shares relative to one another: 0 and above, bounded, and not all of them 0."""
+    return all(0 <= value < 1e9 for value in values) and sum(values) > 0
+
+
 def choose(numbers, keep, shares):
     """(B, 2) numbers in 0..1 -> (B,) indices of shares, `KEEP` for a share of `keep` of them.
 

@@ -56,6 +56,7 @@ def train(pairs, *, seed=0, steps=2500, batch=128, lr=2e-3, width=48, levels=Non
         raise PairsError(
             f"expected words of one text encoder, got embeddings of {sorted(sizes)}; make all sets with one"
         )
+    choices, shares = zip(*(_choices(pairs, group) for group in pairs.groups))
     config = Config(
         kind="delta" if pairs.kind == RECORDS else "denoiser_pair",
         groups=pairs.groups,
@@ -64,8 +65,8 @@ def train(pairs, *, seed=0, steps=2500, batch=128, lr=2e-3, width=48, levels=Non
         sigma_data=deviation,
         sigma_min=low,
         sigma_max=high,
-        choices=[_choices(pairs, group)[0] for group in pairs.groups],
-        shares=[_choices(pairs, group)[1] for group in pairs.groups],
+        choices=choices,
+        shares=shares,
         windows=[_window(pairs, group) for group in pairs.groups],
         context=max((r.shape[1] for r in requests.values()), default=0),
         width=width,

@@ -91,7 +91,7 @@ def calibrated(corrector, group, shape, seed=0, images=32, steps=20, chunk=32):
     Returns:
         The first of `GAINS` that reaches the score, or else the one that comes closest.
     """
-    c, index = corrector.config, corrector.group_index(group)
+    c, first = corrector.config, corrector.first_label(group)
     device = next(corrector.parameters()).device
     start = torch.randn(images, *shape, generator=torch.Generator().manual_seed(seed)) * c.sigma_max
     levels = [*noise_levels(c.sigma_min, c.sigma_max, steps).flip(0).tolist(), 0.0]
@@ -99,7 +99,7 @@ def calibrated(corrector, group, shape, seed=0, images=32, steps=20, chunk=32):
     def score(side, gain):
         correct, scores = Correction(corrector, group, gain), []
         for x in start.to(device).split(chunk):
-            label = torch.full((len(x),), 2 * index + side, device=device)
+            label = torch.full((len(x),), first + side, device=device)
             for level, following in zip(levels, levels[1:]):
                 sigma = torch.full((len(x),), level, device=device)
                 denoised = correct(x, sigma, corrector.denoise(x, sigma, label))

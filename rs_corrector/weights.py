@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from .choice import are_shares
 from .corrector import KINDS, Config, Corrector
 from .files import digest, replacing
 
@@ -161,7 +162,7 @@ def _problems(c):
         yield f"1 to 64 named groups, got {c.groups!r}"
     if len(set(c.groups)) != len(c.groups):
         yield f"groups with different names, got {c.groups!r}"
-    if len(c.choices) != len(c.groups) or not all(map(_are_choices, c.choices, [c.kind] * len(c.choices))):
+    if len(c.choices) != len(c.groups) or not all(_are_choices(own, c.kind) for own in c.choices):
         yield f"the preferred wordings of every group as text, one for a pair, got {c.choices!r}"
     if len(c.shares) != len(c.groups) or not all(map(_are_shares, c.shares, c.choices)):
         yield f"a share of 0 and above for every preferred wording, not all of them 0, got {c.shares!r}"
@@ -180,8 +181,7 @@ def _are_choices(choices, kind):
 
 
 def _are_shares(shares, choices):
-    numbers = all(isinstance(share, float) and 0 <= share < 1e9 for share in shares)
-    return numbers and len(shares) == len(choices) and sum(shares) > 0
+    return len(shares) == len(choices) and all(isinstance(share, float) for share in shares) and are_shares(shares)
 
 
 def _is_window(window):

@@ -7,6 +7,7 @@ a context, the next picture has the next, and where there are several preferred 
 from dataclasses import dataclass
 from pathlib import Path
 
+from .choice import are_shares
 from .counterparts import NEUTRAL, PREFERRED, REJECTED
 
 OTHERS = "others"
@@ -68,7 +69,7 @@ class Wordings:
         wording = self.preferred[self.choice(number)] if name == PREFERRED else getattr(self, name)
         if not isinstance(wording, str):
             return wording
-        return self.contexts[number % len(self.contexts)].replace(PLACE, wording)
+        return placed(wording, self.contexts[number % len(self.contexts)])
 
     def bare(self):
         """(neutral, *preferred, rejected, others), without any context."""
@@ -77,7 +78,7 @@ class Wordings:
     def texts(self):
         """Everything that is said in words, in contexts and without."""
         bare = {each for each in self.bare() if isinstance(each, str)}
-        return bare | {context.replace(PLACE, wording) for context in self.contexts for wording in bare}
+        return bare | {placed(wording, context) for context in self.contexts for wording in bare}
 
     def facts(self):
         """{name: text or list of texts} for people to read; conditionings cannot be."""
@@ -86,6 +87,11 @@ class Wordings:
         choices = [text if isinstance(text, str) else "" for text in self.preferred]
         contexts = {"contexts": list(self.contexts)} if texts else {}
         return texts | {"preferred": choices, "shares": list(self.shares)} | contexts
+
+
+def placed(wording, context):
+    """A wording in a context."""
+    return context.replace(PLACE, wording)
 
 
 def lines(text):
@@ -116,5 +122,5 @@ def check_shares(values, count):
         raise ValueError(
             f"expected a share for each of {count} preferred wordings, got {len(values)}; give one a wording, or none"
         )
-    if not all(0 <= value < float("inf") for value in values) or not sum(values):
+    if not are_shares(values):
         raise ValueError(f"expected shares of 0 and above, at least one of them more, got {values}; correct them")

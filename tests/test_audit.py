@@ -115,10 +115,10 @@ def test_the_distance_to_other_groups_is_that_of_all_attributes_together():
 
 def test_groups_that_are_alike_raise_few_false_alarms():
     alarms = 0
-    for seed in range(40):
+    for seed in range(100):
         rows = findings.depiction(table(dict.fromkeys("abcd", 0.4), 100, seed=seed), ["hat"], LIMITS | {"gap": 0})
         alarms += any(r["flagged"] for r in rows)
-    assert alarms <= 4
+    assert alarms <= 10
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say():

@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from .checkpoint import HostCheckpoint
 from .clip_judge import AestheticJudge, CLIPJudge, load_head
-from .conditioning import encode
+from .conditioning import encode, told
 from .correction import apply, check_latents, load, manage, warn_if_other_base
 from .folders import (
     audit_folder,
@@ -72,6 +72,7 @@ __all__ = [
     "sorted_folder",
     "teach",
     "to_model_space",
+    "told",
     "training_device",
     "unfinished",
     "versions",

@@ -5,7 +5,7 @@ import comfy.samplers
 import torch
 
 from ...rs_corrector.counterparts import FEWEST_STEPS, noise_seed
-from .conditioning import batched, keep_apart
+from .conditioning import batched, keep_apart, told
 from .correction import hook as hook_into
 from .sampling import draw, noise_range, own_level
 
@@ -38,8 +38,7 @@ class HostCheckpoint:
         self.bottom = max(low, LOWEST * self.top)
 
     def _told(self, name, batch):
-        said = [self.wordings.said(name, number) for number in batch]
-        return batched([self.encoded[each] if isinstance(each, str) else each for each in said])
+        return batched([told(self.wordings.said(name, number), self.encoded) for number in batch])
 
     def sample(self, wording, batch, *, again=0, cfg=None, hook=None, latents=None, mask=None, below=None):
         model, rows = self.model.clone(), len(batch) * (1 if cfg is None else 2)

@@ -12,6 +12,11 @@ def encode(clip, text):
     return clip.encode_from_tokens_scheduled(clip.tokenize(text))
 
 
+def told(said, encoded):
+    """A conditioning as it is; of a text what it was encoded to, {text: conditioning}."""
+    return encoded[said] if isinstance(said, str) else said
+
+
 def batched(conditionings):
     """One conditioning for B pictures: those of the same shapes side by side in one tensor, others beside them.
 

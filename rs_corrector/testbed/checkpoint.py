@@ -35,10 +35,11 @@ class Embedded:
     @torch.inference_mode()
     def sample(self, wording, batch, *, again=0, cfg=None, hook=None, latents=None, mask=None, below=None):
         count, names = len(batch), (wording,) if cfg is None else (wording, "")
+        told = self._told(names, batch)
 
         def guided(x, sigma):
             self.evaluations += count * len(names)
-            rows = x.repeat(len(names), 1, 1, 1), sigma.repeat(len(names)), self._told(names, batch)
+            rows = x.repeat(len(names), 1, 1, 1), sigma.repeat(len(names)), told
             positive, *rest = self.denoise(*rows).chunk(len(names))
             return rest[0] + expand(cfg) * (positive - rest[0]) if rest else positive
 

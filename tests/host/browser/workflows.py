@@ -15,7 +15,6 @@ from PIL import Image
 
 from rs_corrector import comfyui, wordings
 from rs_corrector.testbed import portraits
-from rs_corrector.wordings import PLACE
 
 FOLDER = comfyui.PACK / "example_workflows"
 NOTES = Path(__file__).with_name("notes")
@@ -148,11 +147,9 @@ def _making(g, model, clip, vae, words, contexts, group, name, pixels, cfg, coun
     g(2, "RSCorrectorSave", "3. Save", corrector=corrector, name=saved)
     corrected = g.apply(model, corrector, column=2)
     latent = g(3, "EmptyLatentImage", "Latent", width=pixels, height=pixels, batch_size=shown)
-    prompts = [
-        g.text(clip, *text, 3)
-        for text in (("Prompt", f"{contexts[0]}".replace(PLACE, words[0])), ("Negative", words[3]))
-    ]
-    after = g.sample("Sample", corrected, *prompts, latent, 3, cfg=cfg)
+    prompt = g.text(clip, "Prompt", wordings.placed(said["neutral"], contexts[0]), 3)
+    negative = g.text(clip, "Negative", said["negative"], 3)
+    after = g.sample("Sample", corrected, prompt, negative, latent, 3, cfg=cfg)
     images = g(3, "VAEDecode", "Decode", samples=after, vae=vae)
     g(4, "SaveImage", "After", (380, 400), images=images, filename_prefix="rs_corrector_mine")
     g(4, "PreviewImage", "Loss", (380, 300), images=Link("2. Train", 1))
