@@ -1,5 +1,6 @@
 """The exact world as the host's native MODEL and CLIP: its samplers and the pack's nodes run on it unchanged."""
 
+import io
 from functools import partial
 
 import comfy.latent_formats
@@ -68,7 +69,7 @@ class _Network(torch.nn.Module):
 
     def __init__(self, world, vocabulary):
         super().__init__()
-        self.vocabulary, self.world = vocabulary, world
+        self.vocabulary, self.world = vocabulary, on_device(world, comfy.model_management.get_torch_device())
         facts = [table.flatten() for table in world.tables.values()]
         facts += [colours.flatten() for colours in world.colours.values()]
         self.weight = torch.nn.Parameter(torch.cat([torch.tensor([float(world.grid)]), *facts]), requires_grad=False)
@@ -77,10 +78,20 @@ class _Network(torch.nn.Module):
         one = torch.ones_like(scaled)
         x = scaled / sampling.calculate_input(sigma, one)
         flow = isinstance(sampling, comfy.model_sampling.CONST)
-        level = self.vocabulary.levels(context)
-        denoised = self.world.denoise(x.cpu(), sigma.cpu(), level.cpu(), (1 - sigma).cpu() if flow else 1.0).to(x)
+        level = self.vocabulary.levels(context.to(x))
+        denoised = self.world.denoise(x, sigma, level, 1 - sigma if flow else 1.0)
         nothing = sampling.calculate_denoised(sigma, torch.zeros_like(x), x)
         return (denoised - nothing) / (sampling.calculate_denoised(sigma, one, x) - nothing)
+
+
+def on_device(world, device):
+    """A world whose tensors are on a device: itself, or a copy."""
+    if device.type == "cpu":
+        return world
+    buffer = io.BytesIO()
+    torch.save(world, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, device, weights_only=False)
 
 
 def _model(world, vocabulary, kind, wide):

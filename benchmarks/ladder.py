@@ -74,6 +74,9 @@ def climb(host, rungs, kinds, methods, count, path, again=False, learnt=LEARNT, 
         for cell in tqdm(wanted, desc=rung.name):
             kind, name = cell["kind"], cell["method"]
             corrector, made = correctors.get(name, (None, {}))
+            if kind in made.get("refused", {}):
+                update(path, host, count, refused=[cell | {"said": made["refused"][kind]}])
+                continue
             cell |= bench.measure(kind, prepare(bench, name, kind, corrector)) | {"make_evaluations": 0}
             if corrector is not None:
                 seconds = {unit: round(made[unit]) for unit in ("record_s", "train_s")}
@@ -87,8 +90,13 @@ def read(path):
     return json.loads(path.read_text()) if path.is_file() else {"cells": [], "start": []}
 
 
-def update(path, host, count, cells=(), start=()):
-    """Put cells into the file, in place of those of the same name; other runs may do so too."""
+def update(path, host, count, cells=(), start=(), refused=()):
+    """Put cells into the file, in place of those of the same name; other runs may do so too.
+
+    Args:
+        start: what `Bench.start` says of grids.
+        refused: cells of kinds for which the node makes no corrector, with what it says.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
         result = {"host": host.version, "images": count} | read(path)
@@ -100,6 +108,8 @@ def update(path, host, count, cells=(), start=()):
         new = {key(cell) for cell in cells}
         result["cells"] = sorted([c for c in result["cells"] if key(c) not in new] + list(cells), key=place)
         result["start"] = [*result["start"], *start]
+        new = {key(cell) for cell in [*refused, *cells]}
+        result["refused"] = [c for c in result.get("refused", []) if key(c) not in new] + list(refused)
         save(result, path)
 
 

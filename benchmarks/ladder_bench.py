@@ -85,12 +85,10 @@ class Bench:
         host.use(*exact_host.load(host, self.world, rung.parameterisation), rung.grid)
         self.draw, self._natural = partial(host.sample, host.model), {}
 
-    def pictures(self, draw, caption, count, **sampling):
-        """(N, 4, n, n) latents in model space, of the reporting seeds; in scenes each in a context that is held out."""
+    def pictures(self, draw, caption, count, first=measure.REPORTING_SEED, **sampling):
+        """(N, 4, n, n) latents in model space; in scenes each in a context that is held out."""
         chosen = SAMPLING | {"scheduler": self.rung.scheduler} | sampling
-        drawn = [
-            draw(self.said(caption, size), size, seed, **chosen) for size, seed in chunks(count, measure.REPORTING_SEED)
-        ]
+        drawn = [draw(self.said(caption, size), size, seed, **chosen) for size, seed in chunks(count, first)]
         return self.host.model.get_model_object("latent_format").process_in(torch.cat(drawn)).float()
 
     def said(self, caption, count):
@@ -101,9 +99,13 @@ class Bench:
         rows = [self.host.encode(placed(caption, contexts[i % len(contexts)])) for i in range(count)]
         return [[torch.cat([tokens for ((tokens, _),) in rows]), {}]]
 
+    def uncorrected(self, first):
+        """{group: pictures} of seeds from `first` on."""
+        return {g: self.pictures(self.draw, portraits.neutral(g), self.count, first) for g in self.world.groups}
+
     @cached_property
     def before(self):
-        return {group: self.pictures(self.draw, portraits.neutral(group), self.count) for group in self.world.groups}
+        return self.uncorrected(measure.REPORTING_SEED)
 
     @cached_property
     def readings(self):
@@ -131,17 +133,29 @@ class Bench:
             "stereotype_gap_before": gaps["before"],
         }
 
+    @cached_property
+    def known(self):
+        """What an audit knows before anything is corrected: {group: (N, A) attributes}, of the tuning seeds."""
+        return {g: self.world.read(z).attributes for g, z in self.uncorrected(measure.TUNING_SEED).items()}
+
+    def others(self, kind):
+        """How often all other groups show each value of a kind's attribute, (K,)."""
+        column = self.world.column[kind]
+        values = torch.cat([rows[:, column] for group, rows in self.known.items() if group != PLANTED[kind][0]])
+        return torch.bincount(values, minlength=self.world.sizes[kind]) / len(values)
+
     def keep(self, kind):
         """The share of pictures to keep: all others' rate over the group's own where there are several depictions."""
         if not self.rung.several:
             return 0.0
-        rates = {g: (r[0][:, self.world.column[kind]] == PLANTED[kind][1]) for g, r in self.readings.items()}
-        own = float(rates.pop(PLANTED[kind][0]).float().mean())
-        return min(1.0, float(torch.cat(list(rates.values())).float().mean()) / own)
+        group, value = PLANTED[kind]
+        own = (self.known[group][:, self.world.column[kind]] == value).float().mean()
+        return min(1.0, float(self.others(kind)[value] / own))
 
     def pairs_to_show(self, corrector):
         """Rows of pictures without and with the corrector, two rows a kind."""
-        for kind in self.rung.kinds:
+        known = [kind for kind in self.rung.kinds if PLANTED[kind][0] in corrector.model.config.groups]
+        for kind in known:
             group = PLANTED[kind][0]
             for draw in (self.draw, prepare(self, "rs_corrector", kind, corrector)):
                 yield self.pictures(draw, portraits.neutral(group), SHOWN)
@@ -165,26 +179,31 @@ def make(bench, learnt, steps, contexts=(PLACE,)):
         contexts: of the pictures that it is made from.
 
     Returns:
-        The corrector, and {"evaluations": {kind: of the base model}, "record_s", "train_s", "weights"}.
+        The corrector, and {"evaluations": {kind: of the base model}, "refused": {kind: what the node said}, "record_s",
+        "train_s", "weights"}.
     """
     host, rung = bench.host, bench.rung
     own = rung.name + "-contexts" * (len(contexts) > 1)
     folder, facts = host.base / "models" / "rs_correctors", host.base / f"{own}.json"
     file = folder / f"{own}.safetensors"
     way = {"learnt": learnt, "steps": steps, "batch": rung.batch, "recipe": RECIPE, "contexts": list(contexts)}
+    way |= {"shares": "as others"} if rung.several else {}
     made = json.loads(facts.read_text()) if facts.is_file() else {}
     if made.get("way") != way:
-        made = {"way": way, "evaluations": {}, "record_s": 0.0}
+        made = {"way": way, "evaluations": {}, "refused": {}, "record_s": 0.0}
     if file.is_file() and made.get("weights") == digest(file):
         return host.run("RSCorrectorLoader", corrector_name=file.name)[0], made
     pairs = None
-    for kind in rung.kinds:
-        begun, name = time.monotonic(), f"{own}-{kind}"
+    for kind in [kind for kind in rung.kinds if kind not in made["refused"]]:
+        begun, name, words = time.monotonic(), f"{own}-{kind}", wordings(bench, kind, contexts)
         if kind not in made["evaluations"]:  # a kind that was cut off begins anew, so that all of it is counted
             shutil.rmtree(host.base / "output" / "rs_corrector_pairs" / name, ignore_errors=True)
-        with Evaluations(host) as seen:
-            pairs = record(host, rung, case(kind, PLANTED), name, learnt, pairs, contexts)
-        made["evaluations"].setdefault(kind, seen.rows)
+        try:
+            with Evaluations(host) as seen:
+                pairs = record(host, rung, kind, name, learnt, pairs, words)
+            made["evaluations"].setdefault(kind, seen.rows)
+        except ValueError as refused:
+            made["refused"][kind] = str(refused)
         made["record_s"] += time.monotonic() - begun
         save(made, facts)
     begun = time.monotonic()
@@ -197,19 +216,25 @@ def make(bench, learnt, steps, contexts=(PLACE,)):
     return make(bench, learnt, steps, contexts)
 
 
-def record(host, rung, asked, name, learnt, merge_with, contexts):
-    """Pairs from words for one kind, beside those of others."""
-    words = {side: getattr(asked, side) for side in ("neutral", "preferred", "rejected")}
+def wordings(bench, kind, contexts):
+    """What RS Pairs from Words is told of a kind: as many preferred wordings as the rung has, as often as others."""
+    asked, (_, rejected) = case(kind, PLANTED), PLANTED[kind]
+    words = {side: getattr(asked, side) for side in ("group", "neutral", "preferred", "rejected")}
     words |= {"others": portraits.OTHERS, "negative": "", "contexts": "\n".join(contexts)}
-    if rung.several:
-        values = portraits.WORDS[asked.attribute]
-        said = [f"{asked.neutral}, {value}" for i, value in enumerate(values) if i != PLANTED[asked.attribute][1]]
-        words["preferred"] = "\n".join(said)
+    if bench.rung.several:
+        often = bench.others(kind).tolist()
+        values = {words: often[i] for i, words in enumerate(portraits.WORDS[kind]) if i != rejected}
+        words["preferred"] = "\n".join(f"{asked.neutral}, {value}" for value in values)
+        words["shares"] = ", ".join(f"{share:.3f}" for share in values.values())
+    return words
+
+
+def record(host, rung, kind, name, learnt, merge_with, words):
+    """Pairs from words for one kind, beside those of others."""
     return host.run(
-        "RSCorrectorPairsFromWords", model=host.model, group=asked.group, name=name,
-        count=learnt, batch_size=min(learnt, 32), seed=RECORD_SEED, width=8 * rung.grid, height=8 * rung.grid,
-        steps=SAMPLING["steps"], cfg=SAMPLING["cfg"], sampler_name=SAMPLING["sampler"], scheduler=rung.scheduler,
-        merge_with=merge_with, clip=host.clip, **words,
+        "RSCorrectorPairsFromWords", model=host.model, name=name, count=learnt, batch_size=min(learnt, 32),
+        seed=RECORD_SEED, width=8 * rung.grid, height=8 * rung.grid, steps=SAMPLING["steps"], cfg=SAMPLING["cfg"],
+        sampler_name=SAMPLING["sampler"], scheduler=rung.scheduler, merge_with=merge_with, clip=host.clip, **words,
     )[0]  # fmt: skip
 
 

@@ -173,3 +173,5 @@ def lines(result):
         values = [cell["stereotype_rate"]["before"]["value"], *(value(cell) for _, _, value in COLUMNS)]
         name = f"{setting(cell)}, {cell['kind']}, {cell['method']}"
         yield f"{name:50}" + "".join(f"{show(value):>10}" for value in values)
+    for cell in result.get("refused", []):
+        yield f"{setting(cell)}, {cell['kind']}, {cell['method']}: refused: {cell['said']}"

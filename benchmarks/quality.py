@@ -125,11 +125,11 @@ class Evaluations:
         self.handle.remove()
 
 
-def tune(host, methods, count, path):
+def tune(host, methods, cases, count, path):
     """Every setting of every grid on the tuning seeds; trials on this checkpoint that `path` has already are kept."""
     found, base = json.loads(path.read_text()) if path.is_file() else {}, host.fingerprint
-    for name, case in CASES.items():
-        bench = None
+    for name in cases:
+        case, bench = CASES[name], None
         for rival in tqdm(methods, desc=f"tune, {name}"):
             entry = found.setdefault(name, {}).setdefault(rival, {})
             if entry.get("base") != base:
@@ -266,7 +266,7 @@ def main():
         parser.error("expected --json FILE for a report, got none; name a file")
     host = Host()
     if args.seeds == "tune":
-        found = tune(host, args.methods, args.images or 64, args.json or SETTINGS)
+        found = tune(host, args.methods, args.cases, args.images or 64, args.json or SETTINGS)
         for name, methods in found.items():
             for rival, entry in methods.items():
                 print(name, rival, entry["best"], min(t["objective"] for t in entry["trials"]))

@@ -59,7 +59,7 @@ def until(host, caption, count, seed, at, steps, cfg=3.0, sampler="euler", sched
     if at == 0:
         noise = torch.randn(count, 4, 8, 8, generator=torch.manual_seed(seed))
         sampling = host.model.get_model_object("model_sampling")
-        return host.model.model.process_latent_out(noise * (1 + sampling.sigma_max**2).sqrt())
+        return host.model.model.process_latent_out(noise * (1 + float(sampling.sigma_max) ** 2) ** 0.5)
     return part(host, empty, caption, seed, steps, cfg, sampler, scheduler, "enable", 0, at, "enable")
 
 

@@ -28,8 +28,9 @@ class White:
     """
 
     def __init__(self, layouts, colours, deviations):
-        self.layouts, self.colours, self.deviations = layouts, colours, deviations
-        self.masks, self.rows, parts = {}, {}, []
+        self.layouts, self.colours = layouts, colours
+        self.deviations = {region: values.tolist() for region, values in deviations.items()}
+        self.rows, parts = {}, []
         scenes = bool(layouts.free.any())
         grid = layouts.regions.shape[-1]
         corner = drawing.corner_masks(grid) * float(scenes)
@@ -54,7 +55,7 @@ class White:
             eta: (B, 4, n, n). lam: (B,).
             prior: {name: log probabilities}, as `World.prior` returns them.
         """
-        least = min(float(s.min()) for s in self.deviations.values()) ** 2
+        least = min(map(min, self.deviations.values())) ** 2
         # What all hypotheses share is taken out, so that large numbers do not drown small differences.
         common = least / (1 + lam * least)
         first = eta.flatten(2) @ self.all_masks.T
@@ -70,7 +71,7 @@ class White:
     def _fit(self, name, palette, distorted, sums, lam, common, least):
         """(B, U, K): how well each mask of a part goes with each colour of a palette."""
         first, second, count = sums[name]
-        colour, deviation = self.colours[palette][distorted], float(self.deviations[palette][distorted])
+        colour, deviation = self.colours[palette][distorted], self.deviations[palette][distorted]
         lam, variance = lam[:, None, None], deviation**2
         shrink = 1 / (1 + lam * variance)
         match = torch.einsum("bcu,kc->buk", first, colour) - 0.5 * lam * count[:, None] * colour.square().sum(1)

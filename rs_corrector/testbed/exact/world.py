@@ -52,7 +52,7 @@ class World(Pictures):
         stated = ("group", "hair", "background", "hat", "glasses", "distorted", "scale", "place", "company")
         found = {name: captions.stated(tables[name], name, level) for name in stated if name in tables}
         found["skin"] = tables["skin"].log().expand(len(level), -1)
-        found["layout"] = torch.zeros(len(level), len(self.layouts.regions))
+        found["layout"] = torch.zeros(len(level), len(self.layouts.regions), device=level.device)
         return found
 
     def denoise(self, x, sigma, level, signal=1.0):
@@ -71,7 +71,7 @@ class World(Pictures):
         return torch.cat([self._mean(*rows) for rows in self._chunks(x, sigma, signal, level)])
 
     def _chunks(self, x, sigma, signal, level):
-        signal = torch.as_tensor(signal, dtype=x.dtype).expand(len(x))
+        signal = torch.as_tensor(signal, dtype=x.dtype, device=x.device).expand(len(x))
         return zip(*(t.split(CHUNK[self.texture]) for t in (x, sigma, signal, level)))
 
     def _mean(self, x, sigma, signal, level):
