@@ -22,7 +22,8 @@ from rs_corrector.comfyui import PACK
 from rs_corrector.testbed.exact import PLANTED
 from rs_corrector.wordings import PLACE
 
-METHODS = ("none", "negative_prompt", "prompt_rewrite", "sega", "prompt_teacher", "rs_corrector")
+#: "in_series" is ours with the corrections of all kinds on at once, an Apply each.
+METHODS = ("none", "negative_prompt", "prompt_rewrite", "sega", "prompt_teacher", "rs_corrector", "in_series")
 #: In scenes, every picture in another context, beside a corrector that was made from one prompt.
 SCENE_METHODS = ("none", "one_prompt", "rs_corrector")
 EVERY = (*METHODS, "one_prompt")
@@ -38,7 +39,7 @@ LADDER = [
 ]
 USUAL = dict(kinds=list(PLANTED), count=256)
 #: A small run of everything, to see that it works.
-QUICK_RUNGS = [Rung(8), Rung(16, "flow"), Rung(8, several=True)]
+QUICK_RUNGS = [Rung(8), Rung(8, "flow"), Rung(8, several=True)]
 QUICK = dict(kinds=["hat", "hair"], count=8, learnt=8, steps=10)
 
 

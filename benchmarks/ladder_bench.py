@@ -20,7 +20,7 @@ from rs_corrector.wordings import PLACE, placed
 SAMPLING = dict(steps=20, cfg=3.0, sampler="euler")
 LEARNT, STEPS = 64, 2500
 #: What correctors of these names are made from in scenes: contexts that are not the ones they are measured in.
-LEARNT_FROM = {"one_prompt": (PLACE,), "rs_corrector": captions.contexts()}
+LEARNT_FROM = {"one_prompt": (PLACE,), "rs_corrector": captions.contexts(), "in_series": captions.contexts()}
 #: First of the seeds that are learnt from.
 RECORD_SEED = 1
 #: Pictures of a sheet.
@@ -152,10 +152,13 @@ class Bench:
         own = (self.known[group][:, self.world.column[kind]] == value).float().mean()
         return min(1.0, float(self.others(kind)[value] / own))
 
+    def made(self, corrector):
+        """The kinds that a corrector was made for."""
+        return [kind for kind in self.rung.kinds if PLANTED[kind][0] in corrector.model.config.groups]
+
     def pairs_to_show(self, corrector):
         """Rows of pictures without and with the corrector, two rows a kind."""
-        known = [kind for kind in self.rung.kinds if PLANTED[kind][0] in corrector.model.config.groups]
-        for kind in known:
+        for kind in self.made(corrector):
             group = PLANTED[kind][0]
             for draw in (self.draw, prepare(self, "rs_corrector", kind, corrector)):
                 yield self.pictures(draw, portraits.neutral(group), SHOWN)
@@ -241,8 +244,10 @@ def record(host, rung, kind, name, learnt, merge_with, words):
 def prepare(bench, name, kind, corrector):
     """A method's function to draw with."""
     if name in LEARNT_FROM:
-        keep = bench.keep(kind)
-        return partial(bench.host.sample, bench.host.apply(corrector, PLANTED[kind][0], keep=keep))
+        model = bench.host.model
+        for each in bench.made(corrector) if name == "in_series" else [kind]:
+            model = bench.host.apply(corrector, PLANTED[each][0], model=model, keep=bench.keep(each))
+        return partial(bench.host.sample, model)
     found = json.loads(SETTINGS.read_text())  # for kinds that `quality.py` does not know those for hats
     best = found.get(kind, found["hat"])[name]["best"]
     return method(name).prepare(bench.host, case(kind, PLANTED), **rest(best))(best["strength"])

@@ -63,8 +63,9 @@ class RSCorrectorApply(io.ComfyNode):
                     min=-1,
                     max=2**63 - 1,
                     optional=True,
-                    tooltip="At -1 a picture's own noise decides whether it is kept and which depiction it gets. Give "
-                    "both passes of a hires fix or a detailer the same number, and they decide alike.",
+                    tooltip="At -1 a picture's own noise decides whether it is kept and which depiction it gets. For a "
+                    "hires fix, a detailer or a second sampler that goes on, connect the seed to both passes: they "
+                    "decide alike, by the picture's place in its batch.",
                 ),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="Connect to a sampler or guider.")],

@@ -48,6 +48,8 @@ class RSCorrectorLoader(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, corrector_name, compile=False):
+        if corrector_name is None:  # it is linked
+            return None
         status = Path(host.corrector_path(corrector_name)).stat()
         return f"{corrector_name}:{status.st_mtime_ns}:{status.st_size}:{compile}"
 

@@ -38,7 +38,7 @@ class RSCorrectorPairsFromPrompts(io.ComfyNode):
         settings = (steps, cfg, sampler_name, scheduler)
         words = (neutral, preferred, rejected, negative)
         writer = opened(SIDES, model, name)
-        facts = writer.resume(group, host.digest(words, width, height, seed, *settings), {}, {})
+        facts = writer.resume(group, host.digest(words, width, height, seed, *settings, *host.patches(model)), {}, {})
         request = host.mark_request(neutral, preferred, rejected=rejected)
         sides = {PREFERRED: preferred, REJECTED: rejected}
         while (done := writer.pairs.count(group) // len(sides)) < count:

@@ -31,7 +31,7 @@ class RSCorrectorPairsFromSorted(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="Connect the checkpoint that the corrector is for."),
                 io.Vae.Input("vae", tooltip="Connect the VAE of the checkpoint."),
-                *where(),
+                *where(again="What it has of this group is replaced."),
                 io.Image.Input("preferred", optional=True, tooltip="Connect images as you want the group depicted."),
                 io.Image.Input("rejected", optional=True, tooltip="Connect images that show the stereotype."),
                 io.Latent.Input("preferred_latent", optional=True, tooltip="Or connect latents."),
@@ -44,7 +44,7 @@ class RSCorrectorPairsFromSorted(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, folder="", **_):
-        place = host.sorted_folder(folder) if folder.strip() else None
+        place = host.sorted_folder(folder) if (folder or "").strip() else None  # None where it is linked
         return None if place is None else sorted((str(p), p.stat().st_mtime_ns) for p in place.glob("*/*"))
 
     @classmethod
@@ -72,6 +72,11 @@ class RSCorrectorPairsFromSorted(io.ComfyNode):
         if len({z.shape[1:] for z in latents}) > 1:
             raise PairsError("expected images of one size, got several; resize them to the size you draw at")
         writer = opened(SIDES, model, name)
+        if "begun" in writer.pairs.source.get(group, {}):
+            raise PairsError(
+                f"expected a set in which {group!r} is of sorted images, got {name!r}, where it was drawn from "
+                "prompts; choose another name"
+            )
         writer.drop(group)  # the sorting may have changed since the last run
         writer.append(group, latents=torch.cat(latents), side=torch.tensor(sides))
         return merged(writer.pairs, merge_with)

@@ -61,7 +61,7 @@ class RSCorrectorPairsFromWords(io.ComfyNode):
         known, negative = typed.encoded(clip, said, negative)
         _, *size = host.latent_size(model, 1, height, width)
         checkpoint = host.HostCheckpoint(model, said, known, negative, size, seed, steps, sampler_name, scheduler)
-        sheet = Sheet(writer.beside(group, "sheet.png"), lambda z: host.seen(model, vae, z))
+        sheet = Sheet(writer.beside(group, "sheet.png"), lambda z: host.seen(model, vae, z), writer.pairs.count(group))
         bare = [host.told(each, known) for each in said.bare()]
         settings = (width, height, seed, redraw, steps, cfg, sampler_name, scheduler)
         batches = recorded(
@@ -71,7 +71,7 @@ class RSCorrectorPairsFromWords(io.ComfyNode):
             count=count,
             batch_size=batch_size,
             cfg=cfg,
-            begun=host.digest((*bare, negative), said.contexts, *settings, RECIPE),
+            begun=host.digest((*bare, negative), said.contexts, *settings, RECIPE, *host.patches(model)),
             whole={AUTO: None, PART: False, WHOLE: True}[redraw],
             request=host.mark_request(*bare[:-2], rejected=bare[-2]),
         )

@@ -14,14 +14,17 @@ def wordings():
     ]
 
 
-def where():
+def where(again="Runs add to it."):
+    """Where a set is kept.
+
+    Args:
+        again: what another run does to it.
+    """
     return [
         io.String.Input(
             "group", default="", tooltip="Name the perceived group; Apply RS Corrector asks for this name."
         ),
-        io.String.Input(
-            "name", default="my_pairs", tooltip="Name the folder in output/rs_corrector_pairs. Runs add to it."
-        ),
+        io.String.Input("name", default="my_pairs", tooltip=f"Name the folder in output/rs_corrector_pairs. {again}"),
     ]
 
 

@@ -18,10 +18,13 @@ class Sheet:
     Args:
         file: its path.
         see: function ((N, C, H, W) latents) -> (N, h, w, 3) RGB in 0..1.
+        begun: whether there are records; a sheet that is left of a run without any is not gone on with.
     """
 
-    def __init__(self, file, see):
+    def __init__(self, file, see, begun):
         self.file, self.see = file, see
+        if not begun:
+            file.unlink(missing_ok=True)
         self.columns = list(self.picture()[0].split(TILE, 1)) if file.is_file() else []
 
     def add(self, batch):

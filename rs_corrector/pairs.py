@@ -174,8 +174,9 @@ class Writer:
             said: facts that may change from run to run.
 
         Raises:
-            PairsError: the group was begun with something else.
+            PairsError: no group is named, or it was begun with something else.
         """
+        _check_named(group)
         known = self.pairs.source.get(group, {"begun": begun, **facts})
         if known.get("begun") != begun:
             raise PairsError(
@@ -211,8 +212,7 @@ class Writer:
             PairsError: no group named; tensors missing, of different lengths or shapes, empty, or not finite.
         """
         kind, group = self.pairs.kind, group.strip()
-        if not group:
-            raise PairsError("expected a named group, got an empty name; name the perceived group")
+        _check_named(group)
         if tensors.keys() != set(TENSORS[kind]):
             raise PairsError(f"expected tensors {TENSORS[kind]} for kind {kind!r}, got {tuple(tensors)}")
         counts = {len(t) for t in tensors.values()}
@@ -237,6 +237,11 @@ class Writer:
         shards = (*self.pairs.shards, Shard(path, group, counts.pop()))
         self.pairs = replace(self.pairs, shards=shards, source=self.pairs.source | {group: facts or {}})
         _write_manifest(self.folder, self.pairs)
+
+
+def _check_named(group):
+    if not group:
+        raise PairsError("expected a named group, got an empty name; name the perceived group")
 
 
 def _write_manifest(folder, pairs):

@@ -11,7 +11,7 @@ ENOUGH = 16
 
 
 def recorded(checkpoint, writer, group, *, count, batch_size, cfg, begun, whole=None, request=None):
-    """Record pictures until the set has `count` of them, and yield each `method.Batch` once it is safe.
+    """Record pictures until the set has `count` of them, and yield each `method.Batch` once it is safe, or refused.
 
     Args:
         checkpoint: a `counterparts.Checkpoint`, see `method.record`.
@@ -23,8 +23,8 @@ def recorded(checkpoint, writer, group, *, count, batch_size, cfg, begun, whole=
         request: (2, E) as `request.mark` returns it, or None.
 
     Raises:
-        PairsError: the group was begun with something else; more counterparts are dropped than kept; no picture shows
-            the rejected depiction.
+        PairsError: no group is named, or it was begun with something else; more counterparts are dropped than kept; no
+            picture shows the rejected depiction.
     """
     nothing = {"images": 0, "shown": 0, "dropped": 0, "evaluations": 0}
     facts = writer.resume(group, begun, nothing, checkpoint.wordings.facts())
@@ -36,20 +36,23 @@ def recorded(checkpoint, writer, group, *, count, batch_size, cfg, begun, whole=
         facts["shown"] += int(batch.shown.sum())
         facts["dropped"] += int(batch.dropped.sum())
         facts |= asdict(measured) | {"evaluations": before + checkpoint.evaluations}
-        _check(facts)
+        if wrong := _wrong(facts):
+            yield batch  # which shows why
+            raise PairsError(wrong)
         writer.append(group, dict(facts), request, **batch.rows)
         yield batch
 
 
-def _check(facts):
+def _wrong(facts):
+    """What a set that comes to nothing lacks."""
     shown, dropped, images = facts["shown"], facts["dropped"], facts["images"]
     if images >= ENOUGH and not shown:
-        raise PairsError(
+        return (
             "expected pictures of the neutral wording that show the rejected depiction, got none in "
             f"{images}; there is nothing to correct, or the rejected wording does not say what is drawn"
         )
     if shown >= ENOUGH // 2 and 2 * dropped > shown:
-        raise PairsError(
+        return (
             f"expected redraws that show the preferred depiction, got {dropped} of {shown} that do not; word it in a "
             "way that the checkpoint follows, or choose another part to redraw"
         )

@@ -32,7 +32,7 @@ def mark(neutral, preferred, rejected):
     likeness, where = (own @ known.T).amax(1).masked_fill(padding, torch.inf).min(0)
     if likeness > 0.99:
         return None
-    return torch.stack([centre, own[where] / torch.lerp(likeness.clamp_min(0), torch.ones(()), BEGINS)])
+    return torch.stack([centre, own[where] / torch.lerp(likeness.clamp_min(0), torch.ones_like(likeness), BEGINS)])
 
 
 def asks(tokens, request):

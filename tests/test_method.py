@@ -193,7 +193,16 @@ def test_a_recording_that_is_cut_off_goes_on_to_the_same_records(kind, tmp_path)
 def test_a_set_with_more_dropped_than_kept_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(counterparts, "redrawn", lambda checkpoint, z, *rest: z)
     with pytest.raises(PairsError, match=r"redraws that show the preferred depiction, got (\d+) of \1 that do not"):
-        list(recorded(checkpoint(), a_set(tmp_path), "green", **HOW))
+        for batch in recorded(checkpoint(), a_set(tmp_path), "green", **HOW):
+            assert batch.dropped.sum() * 2 > batch.shown.sum(), "the pictures are there to be looked at"
+    assert not a_set(tmp_path).pairs.shards, "and are not kept"
+
+
+def test_a_group_without_a_name_is_refused_before_anything_is_drawn(tmp_path):
+    bed = checkpoint()
+    with pytest.raises(PairsError, match="expected a named group"):
+        list(recorded(bed, a_set(tmp_path), "", **HOW))
+    assert bed.evaluations == 0
 
 
 def test_a_group_that_never_shows_the_rejected_depiction_is_refused(tmp_path):

@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from .checkpoint import HostCheckpoint
 from .clip_judge import AestheticJudge, CLIPJudge, load_head
 from .conditioning import encode, told
-from .correction import apply, check_latents, load, manage, warn_if_other_base
+from .correction import apply, check_latents, load, manage, patches, warn_if_other_base
 from .folders import (
     audit_folder,
     corrector_file,
@@ -64,6 +64,7 @@ __all__ = [
     "manage",
     "mark_request",
     "pairs_folder",
+    "patches",
     "register_folders",
     "samplers",
     "schedulers",

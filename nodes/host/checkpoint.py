@@ -13,6 +13,8 @@ from .sampling import draw, noise_range, own_level
 NOISE_ALONE = 100.0
 #: The lowest noise level that is looked at is no smaller a share of the highest.
 LOWEST = 1e-3
+#: Samplers that take as many steps as they like, where runs are to be as long as one another.
+ADAPTIVE = ("dpm_adaptive",)
 
 
 class HostCheckpoint:
@@ -26,9 +28,16 @@ class HostCheckpoint:
         size: (height, width) in latent pixels.
         seed: of the first picture's noise.
         steps, sampler, scheduler: as KSampler has them.
+
+    Raises:
+        ValueError: a sampler that chooses its number of steps itself.
     """
 
     def __init__(self, model, wordings, encoded, negative, size, seed, steps, sampler, scheduler):
+        if sampler in ADAPTIVE:
+            raise ValueError(
+                f"expected a sampler that takes as many steps as it is told, got {sampler}; choose another one"
+            )
         self.wordings, self.encoded, self.negative, self.size = wordings, encoded, negative, size
         self.seed, self.settings, self.evaluations = seed, (steps, sampler, scheduler), 0
         keep_apart(model := model.clone())
@@ -37,8 +46,9 @@ class HostCheckpoint:
         self.top = min(high, NOISE_ALONE)
         self.bottom = max(low, LOWEST * self.top)
 
-    def _told(self, name, batch):
-        return batched([told(self.wordings.said(name, number), self.encoded) for number in batch])
+    def _told(self, names, batch):
+        """A conditioning of every named wording, with a row for each picture."""
+        return batched(*([told(self.wordings.said(name, i), self.encoded) for i in batch] for name in names))
 
     def sample(self, wording, batch, *, again=0, cfg=None, hook=None, latents=None, mask=None, below=None):
         model, rows = self.model.clone(), len(batch) * (1 if cfg is None else 2)
@@ -52,8 +62,9 @@ class HostCheckpoint:
         hook_into(model, lambda guider, noise: step)
         steps, sampler, scheduler = self.settings
         steps = steps if below is None else max(steps, FEWEST_STEPS)
+        (positive,) = self._told([wording], batch)
         return draw(
-            model, self._told(wording, batch), self.negative, (len(batch), *self.size),
+            model, positive, self.negative, (len(batch), *self.size),
             noise_seed(self.seed, batch, again), steps, 1.0 if cfg is None else float(cfg.max()),
             sampler, scheduler, latents=latents, mask=mask, below=below,
         )  # fmt: skip
@@ -62,7 +73,7 @@ class HostCheckpoint:
         own = own_level(self.sampling, sigma)
         signal = 1.0 if own == sigma else 1 - own
         self.evaluations += len(x) * len(wordings)
-        judge = _Judge(self.model, {name: self._told(name, batch) for name in wordings})
+        judge = _Judge(self.model, dict(zip(wordings, self._told(wordings, batch))))
         return judge.predict(signal * x, own)
 
 

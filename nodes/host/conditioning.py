@@ -17,26 +17,35 @@ def told(said, encoded):
     return encoded[said] if isinstance(said, str) else said
 
 
-def batched(conditionings):
-    """One conditioning for B pictures: those of the same shapes side by side in one tensor, others beside them.
+def batched(*wordings):
+    """One conditioning for B pictures of every wording: rows of the same shapes side by side in one tensor.
 
-    Where there are several parts, only a model that `keep_apart` has patched gives every row its own.
+    Rows whose shapes differ under any of the wordings are parts of their own under all of them, and only a model that
+    `keep_apart` has patched gives every row its own.
+
+    Args:
+        wordings: B conditionings each.
     """
+    parts = {}
+    for row, told_here in enumerate(zip(*wordings)):
+        parts.setdefault(tuple(map(_shape, told_here)), []).append(row)
+    return [_side_by_side(conditionings, list(parts.values())) for conditionings in wordings]
+
+
+def _side_by_side(conditionings, parts):
     if all(conditioning is conditionings[0] for conditioning in conditionings):
         return conditionings[0]
-    parts = {}
-    for row, conditioning in enumerate(conditionings):
-        parts.setdefault(_shape(conditioning), []).append(row)
-    joined = [
-        (rows, [_join(entries) for entries in zip(*(conditionings[row] for row in rows))]) for rows in parts.values()
-    ]
-    if len(joined) == 1:
-        return joined[0][1]
-    return [[tensor, more | {ROWS: rows}] for rows, part in joined for tensor, more in part]
+    joined = [[_join(entries) for entries in zip(*(conditionings[row] for row in rows))] for rows in parts]
+    if len(parts) == 1:
+        return joined[0]
+    return [[tensor, more | {ROWS: rows}] for rows, part in zip(parts, joined) for tensor, more in part]
 
 
 def keep_apart(patched):
-    """Let a model clone evaluate every part of `batched` conditionings for its own rows only."""
+    """Let a model clone evaluate every part of `batched` conditionings for its own rows only.
+
+    What has no parts is the same for all rows.
+    """
 
     def calc_cond_batch(executor, model, conds, x, timestep, *args, **kwargs):
         parts = {tuple(cond[ROWS]) for side in conds for cond in side or () if ROWS in cond}

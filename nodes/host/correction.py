@@ -225,7 +225,8 @@ def check_2d(model):
     if getattr(latent, "latent_dimensions", 2) != 2:
         raise ValueError(
             f"expected a model of 2-D latents, got {type(latent).__name__} with {latent.latent_dimensions} dimensions; "
-            "use an image model, correctors do not serve video or audio yet"
+            "use a model of 2-D latents; correctors do not serve audio, video, or images with a time axis yet, as "
+            "Qwen-Image has them"
         )
 
 
@@ -245,6 +246,11 @@ def fingerprint(model):
     originals = {key: backup.weight for key, backup in model.backup.items()}
     parameters = model.model.diffusion_model.named_parameters()
     return weights.fingerprint(originals.get(f"diffusion_model.{name}", value) for name, value in parameters)
+
+
+def patches(model):
+    """What LoRAs and the like change of a checkpoint: (weight, strengths) of each, empty without any."""
+    return tuple(sorted((str(key), repr([(p[0], p[2]) for p in own])) for key, own in model.patches.items()))
 
 
 def warn_if_other_base(model, config):

@@ -13,7 +13,7 @@ ADDED = {"sega": 2, "prompt_teacher": 2}
 
 @pytest.fixture(scope="module")
 def bench(host):
-    return quality.Bench(host, CASE, 8, seed=5)
+    return quality.Bench(host, CASE, 8, seed=5, sampling=quality.SAMPLING | {"steps": 8})
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -35,7 +35,7 @@ def test_family(host, family, model, cell):
         return host.apply(patcher, model=model, **more)
 
     if kind.dimensions != 2:
-        with pytest.raises(ValueError, match="expected a model of 2-D latents, got .* use an image model"):
+        with pytest.raises(ValueError, match="expected a model of 2-D latents, got .* use a model of 2-D latents"):
             apply()
         cell.said = "refused: video latents"
         return

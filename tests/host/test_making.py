@@ -121,16 +121,18 @@ def test_every_picture_of_a_batch_has_its_own_context(host, checkpoint, lengths)
     for context, length in zip(CONTEXTS, lengths):
         (((tokens, more),),) = [made.encoded[context.format(person=WORDS)]]
         made.encoded[context.format(person=WORDS)] = [[tokens.repeat(1, length // 77, 1), more]]
-    alone = [checkpoint(made.encoded, neutral=c.format(person=WORDS)) for c in CONTEXTS]
+    said = [[c.format(person=words) for words in (WORDS, f"{WORDS}, bare-headed")] for c in CONTEXTS]
+    alone = [checkpoint(made.encoded, neutral=neutral, preferred=(preferred,)) for neutral, preferred in said]
     cfg = torch.full((3,), 3.0)
     drawn, parts = (each.sample("neutral", range(3), cfg=cfg) for each in (made, alone[1]))
     x = torch.randn(3, 4, 8, 8, generator=torch.manual_seed(0))
-    (predicted,) = made.predict(x, 2.0, ("neutral",), range(3))
+    sides = "neutral", "preferred"  # of which one only may have parts
+    predicted = made.predict(x, 2.0, sides, range(3))
     for row, each in enumerate(alone):
         same = each.sample("neutral", range(3), cfg=cfg)[row]
         torch.testing.assert_close(drawn[row], same, atol=2e-3, rtol=1e-3)
-        (same,) = each.predict(x, 2.0, ("neutral",), range(3))
-        torch.testing.assert_close(predicted[row], same[row], atol=1e-3, rtol=1e-3)
+        for together, same in zip(predicted, each.predict(x, 2.0, sides, range(3))):
+            torch.testing.assert_close(together[row], same[row], atol=1e-3, rtol=1e-3)
     assert not torch.allclose(drawn[0], parts[0], atol=0.1)
 
 
@@ -333,9 +335,11 @@ def test_two_teachers_in_series_keep_their_own_words(host, bed, sample, wordings
     assert not torch.allclose(sample(there), sample(bed.model), atol=1e-2)
 
 
-def test_a_set_is_never_continued_with_other_words_or_settings(record, wordings):
+def test_a_set_is_never_continued_with_other_words_settings_or_loras(host, bed, record, wordings, lora):
     record(name="begun")
-    for change in (dict(preferred=wordings["rejected"]), dict(cfg=5.0), dict(width=128)):
+    patched = host.call("LoraLoaderModelOnly", model=bed.model, lora_name=lora, strength_model=1.0)[0]
+    changes = dict(preferred=wordings["rejected"]), dict(cfg=5.0), dict(width=128), dict(model=patched)
+    for change in changes:
         with pytest.raises(ValueError, match="expected the wordings and settings with which 'green' was begun"):
             record(name="begun", **change)
 
@@ -347,3 +351,22 @@ def test_sorting_again_replaces_what_was_sorted_before(host, bed):
         images = torch.rand(count, 64, 64, 3)
         pairs = node.execute(**inputs, preferred=images, rejected=images).args[0]
         assert pairs.count("green") == 2 * count
+
+
+def test_sorting_does_not_replace_what_was_drawn(host, bed, record):
+    record("RSCorrectorPairsFromPrompts", name="drawn")
+    images = torch.rand(4, 64, 64, 3)
+    with pytest.raises(ValueError, match="expected a set in which 'green' is of sorted images, got 'drawn'"):
+        host.nodes["RSCorrectorPairsFromSorted"].execute(
+            model=bed.model, vae=bed.vae, group="green", name="drawn", preferred=images, rejected=images
+        )
+
+
+def test_a_sampler_that_counts_its_own_steps_is_refused(record):
+    with pytest.raises(ValueError, match="takes as many steps as it is told, got dpm_adaptive"):
+        record(name="adaptive", sampler_name="dpm_adaptive")
+
+
+def test_what_is_linked_is_no_reason_to_run_again(host):
+    assert host.nodes["RSCorrectorPairsFromSorted"].fingerprint_inputs(folder=None) is None
+    assert host.nodes["RSCorrectorLoader"].fingerprint_inputs(None) is None
