@@ -18,7 +18,7 @@ from .corrector import expand, weight
 from .counterparts import NEUTRAL, PREFERRED, grown
 from .wordings import OTHERS
 
-#: The choice of a run that needed nothing: whichever preferred wording is chosen.
+#: The choice of a run that needs nothing, whichever preferred wording is chosen.
 ANY = -1
 #: Between these multiples of the decision level a correction acts; below, the checkpoint finishes by itself.
 RELEASE, ONSET = WINDOW = 0.01, 0.5
@@ -68,7 +68,8 @@ def record(checkpoint, batch, cfg, measured=None, whole=None):
     generator = torch.Generator().manual_seed(batch.start)
     low, high = GUIDANCE
     scale = (cfg * (low + (high - low) * torch.rand(len(batch), generator=generator))).clamp_min(1) if cfg > 1 else None
-    spared = Recorder()
+    chosen = torch.tensor([checkpoint.wordings.choice(number) for number in batch])
+    spared = Recorder(choice=chosen)  # it shows what is chosen, and not what might have been
     preferred = checkpoint.sample(PREFERRED, batch, cfg=scale, hook=spared)
     measured = measured or counterparts.measure(checkpoint, preferred, batch, generator)
     level = measured.level
@@ -96,7 +97,6 @@ def record(checkpoint, batch, cfg, measured=None, whole=None):
     goal = torch.where(area > 0, goal, drawn)
     dropped = shown & ~reads_preferred
 
-    chosen = torch.tensor([checkpoint.wordings.choice(number) for number in batch])
     led = Recorder(goal, area, (RELEASE * level, ONSET * level), generator, torch.where(shown, chosen, ANY))
     checkpoint.sample(NEUTRAL, batch, cfg=scale, hook=led)
     everybody = Recorder()
@@ -114,7 +114,7 @@ class Recorder:
         goal, area: (B, C, H, W), (B, 1, H, W); None leads nowhere and keeps that nothing was needed.
         window: (release, onset), as in `corrector.weight`.
         generator: of the share of the correction, one an image: half of them are 1, as in use, others uniform in 0..1.
-        choice: (B,) which preferred wording each goal shows; None is `ANY`.
+        choice: (B,) which preferred wording each picture is recorded for; None is `ANY`.
     """
 
     def __init__(self, goal=None, area=None, window=(0.0, None), generator=None, choice=None):

@@ -140,10 +140,22 @@ def test_records_are_runs_of_predictions_and_others_with_the_depiction_are_left_
     assert {name: tuple(t.shape[1:]) for name, t in rows.items()} == {
         "denoised": (20, 4, 8, 8), "level": (20,), "goal": (4, 8, 8), "area": (1, 8, 8), "choice": (),
     }  # fmt: skip
-    led = rows["choice"] == 0
-    assert led.sum() == (batch.shown & ~batch.dropped).sum() > 12 and not rows["area"][~led].any()
+    led = rows["area"].flatten(1).any(1)
+    assert led.sum() == (batch.shown & ~batch.dropped).sum() > 12
     spared = read_kind(rows["goal"][~led], "hat")
     assert COUNT < len(spared) < 2 * COUNT + (~batch.shown).sum() and (spared == 0).all()
+
+
+def test_records_know_which_preferred_wording_they_show_and_anybody_shows_none():
+    preferred = wordings("hair").preferred[0]
+    preferred = (preferred, preferred.replace("black", "blond"))
+    rows = method.record(checkpoint("hair", preferred=preferred), BATCH, CFG)[0].rows
+    led, values = rows["area"].flatten(1).any(1), read_kind(rows["goal"], "hair")
+    for choice, value in enumerate(portraits.WORDS["hair"].index(f"{colour} hair") for colour in ("black", "blond")):
+        mine = rows["choice"] == choice
+        assert (values[mine] == value).float().mean() > 0.9
+        assert (mine & led).sum() > 4 and (mine & ~led).sum() > 4, "pictures that are led there, and drawn so"
+    assert (rows["choice"] == method.ANY).sum() > COUNT // 2 and not led[rows["choice"] == method.ANY].any()
 
 
 def test_a_run_is_led_by_a_share_of_the_way():
@@ -217,5 +229,5 @@ def test_a_majority_that_everybody_stands_for_is_no_contradiction(tmp_path):
     list(recorded(bed, a_set(tmp_path), "green", **HOW))
     rows = read(tmp_path).load("green")
     index = torch.arange(len(rows["choice"]))
-    spared = rows["goal"][index][rows["choice"][index] < 0]
+    spared = rows["goal"][index][~rows["area"][index].flatten(1).any(1)]
     assert (read_kind(spared, "hat") == 0).all()
