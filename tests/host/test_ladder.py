@@ -3,6 +3,7 @@
 import json
 
 import ladder
+import ladder_bench
 import ladder_report
 import pytest
 import torch
@@ -106,7 +107,7 @@ def test_what_making_took_is_counted_at_the_model_and_survives_an_interruption(q
     redraw = each_run + 20 + reading  # in part, settled, read
     for cell in json.loads(quick[0].read_text())["cells"]:
         made = cell["make_evaluations"] / ladder.QUICK["learnt"]
-        if cell["method"] == "rs_corrector":
+        if cell["method"] in ladder_bench.LEARNT_FROM:
             assert surely < made < surely + counterparts.TRIES * redraw + 2 * counterparts.MASK_DRAWS + 3 * reading
         else:
             assert made == 0
