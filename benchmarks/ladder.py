@@ -83,8 +83,9 @@ def climb(host, rungs, kinds, methods, count, path, again=False, learnt=LEARNT, 
                 seconds = {unit: round(made[unit]) for unit in ("record_s", "train_s")}
                 cell |= {"make_evaluations": made["evaluations"][kind], "weights": made["weights"], **seconds}
             update(path, host, count, cells=[cell])
-        if "rs_corrector" in correctors:
-            sheet(bench.pairs_to_show(correctors["rs_corrector"][0]), picture)
+        corrector, _ = correctors.get("rs_corrector", (None, {}))
+        if corrector is not None:
+            sheet(bench.pairs_to_show(corrector), picture)
 
 
 def read(path):

@@ -182,8 +182,8 @@ def make(bench, learnt, steps, contexts=(PLACE,)):
         contexts: of the pictures that it is made from.
 
     Returns:
-        The corrector, and {"evaluations": {kind: of the base model}, "refused": {kind: what the node said}, "record_s",
-        "train_s", "weights"}.
+        The corrector, None where the node refuses all kinds, and {"evaluations": {kind: of the base model}, "refused":
+        {kind: what the node said}, "record_s", "train_s", "weights"}.
     """
     host, rung = bench.host, bench.rung
     own = rung.name + "-contexts" * (len(contexts) > 1)
@@ -209,6 +209,8 @@ def make(bench, learnt, steps, contexts=(PLACE,)):
             made["refused"][kind] = str(refused)
         made["record_s"] += time.monotonic() - begun
         save(made, facts)
+    if pairs is None:
+        return None, made
     begun = time.monotonic()
     corrector, _, report = host.run(
         "RSCorrectorTrain", pairs=pairs, steps=steps, batch_size=rung.batch, width=48, learning_rate=2e-3, seed=0

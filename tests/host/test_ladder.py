@@ -132,6 +132,25 @@ def test_a_ladder_is_shown_in_pictures_and_tables(quick):
     assert len(ladder_report.starts(result)) == 2 + 2
 
 
+def test_what_the_node_refuses_is_said(host, tmp_path, monkeypatch):
+    def refuse(*arguments):
+        raise ValueError("expected redraws that show the preferred depiction")
+
+    monkeypatch.setattr(ladder_bench, "record", refuse)
+    for name in ("model", "clip", "size", "_encoded"):  # come back afterwards
+        monkeypatch.setattr(host, name, getattr(host, name))
+    monkeypatch.setattr(host, "base", tmp_path)
+    path = tmp_path / "ladder.json"
+    with torch.inference_mode(False):
+        ladder.climb(host, [ladder.Rung(8)], ["hat"], ["none", "rs_corrector"], 4, path)
+    result = json.loads(path.read_text())
+    assert [cell["method"] for cell in result["cells"]] == ["none"]
+    (refused,) = result["refused"]
+    assert (refused["kind"], refused["method"]) == ("hat", "rs_corrector")
+    assert list(ladder_report.lines(result))[-1].endswith("refused: expected redraws that show the preferred depiction")
+    assert not path.with_suffix("").exists(), "there is nothing to show"
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
