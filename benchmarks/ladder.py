@@ -107,10 +107,9 @@ def update(path, host, count, cells=(), start=(), refused=()):
                 f"expected {path} to be of ComfyUI {host.version} and {count} pictures a rate, got {result['host']} "
                 f"and {result['images']}; delete it or name another file"
             )
-        new = {key(cell) for cell in cells}
+        new = {key(cell) for cell in [*cells, *refused]}
         result["cells"] = sorted([c for c in result["cells"] if key(c) not in new] + list(cells), key=place)
         result["start"] = [*result["start"], *start]
-        new = {key(cell) for cell in [*refused, *cells]}
         result["refused"] = [c for c in result.get("refused", []) if key(c) not in new] + list(refused)
         save(result, path)
 

@@ -228,7 +228,7 @@ def wordings(bench, kind, contexts):
     words |= {"others": portraits.OTHERS, "negative": "", "contexts": "\n".join(contexts)}
     if bench.rung.several:
         often = bench.others(kind).tolist()
-        values = {words: often[i] for i, words in enumerate(portraits.WORDS[kind]) if i != rejected}
+        values = {value: often[i] for i, value in enumerate(portraits.WORDS[kind]) if i != rejected}
         words["preferred"] = "\n".join(f"{asked.neutral}, {value}" for value in values)
         words["shares"] = ", ".join(f"{share:.3f}" for share in values.values())
     return words
