@@ -92,7 +92,7 @@ def made_from_words(host, count, steps):
 
 
 def training():
-    return dict(batch_size=128, width=48, learning_rate=2e-3, seed=0)
+    return dict(batch_size=128, width=32, learning_rate=1e-3, seed=0)
 
 
 def drawn(host, model, count, seed=measure.REPORTING_SEED):

@@ -213,7 +213,7 @@ def make(bench, learnt, steps, contexts=(PLACE,)):
         return None, made
     begun = time.monotonic()
     corrector, _, report = host.run(
-        "RSCorrectorTrain", pairs=pairs, steps=steps, batch_size=rung.batch, width=48, learning_rate=2e-3, seed=0
+        "RSCorrectorTrain", pairs=pairs, steps=steps, batch_size=rung.batch, width=32, learning_rate=1e-3, seed=0
     )
     print(own, report)
     host.run("RSCorrectorSave", corrector=corrector, name=own)

@@ -30,7 +30,7 @@ from rs_corrector import recipe, weights
 from rs_corrector.corrector import Config, Correction, Corrector
 from rs_corrector.testbed.model import sigmas
 
-WIDTH = 48  # what Train RS Corrector makes
+WIDTH = 32  # what Train RS Corrector makes
 SIZES = {"sd15": 64, "sdxl": 128}
 #: Peak arithmetic a second in fp32 and in fp16 (dense, fp32 sums), and bytes a second, by their makers' data sheets.
 GPUS = {"RTX 4090": (82.6e12, 165.2e12, 1.008e12), "H100 SXM": (66.9e12, 989.4e12, 3.35e12)}

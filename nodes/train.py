@@ -30,10 +30,10 @@ class RSCorrectorTrain(io.ComfyNode):
                     "batch_size", default=128, min=1, max=4096, tooltip="Use 16 at 512x512 pixels, less at more."
                 ),
                 io.Int.Input(
-                    "width", default=48, min=8, max=512, step=8, tooltip="Widen the network for complex pictures."
+                    "width", default=32, min=8, max=512, step=8, tooltip="Widen the network for complex pictures."
                 ),
                 io.Float.Input(
-                    "learning_rate", default=0.002, min=1e-6, max=1.0, step=1e-6, tooltip="Rarely needs changing."
+                    "learning_rate", default=0.001, min=1e-6, max=1.0, step=1e-6, tooltip="Rarely needs changing."
                 ),
                 io.Int.Input("seed", default=0, min=0, max=2**31 - 1, tooltip="The same seed gives the same weights."),
             ],

@@ -15,24 +15,17 @@ class Norm(nn.LayerNorm):
 
 
 class Block(nn.Module):
-    """Two convolutions with a residual path; noise and label scale and shift between them."""
+    """Two convolutions beside a residual path; noise and label scale and shift between them."""
 
-    def __init__(self, inputs, outputs):
+    def __init__(self, width):
         super().__init__()
-        self.outputs = outputs
-        self.norm1 = Norm(inputs)
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.norm2 = Norm(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
-        self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
+        self.norm = Norm(width)
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x, scale, shift):
-        """x: (B, inputs, H, W); scale, shift: (B, outputs, 1, 1) -> (B, outputs, H, W)."""
-        h = self.conv1(F.silu(self.norm1(x)))
-        h = self.conv2(F.silu(torch.addcmul(shift, self.norm2(h), scale)))
-        return self.skip(x) + h
+        """x: (B, width, H, W); scale, shift: (B, width, 1, 1) -> (B, width, H, W)."""
+        return x + self.conv2(F.silu(torch.addcmul(shift, self.conv1(self.norm(x)), scale)))
 
 
 class Network(nn.Module):
@@ -40,51 +33,43 @@ class Network(nn.Module):
 
     Args:
         channels: of the latent.
-        width: channels at full resolution; twice that at every lower one. A multiple of 8.
+        width: channels inside, the same at every resolution; a multiple of 8.
         levels: resolutions, each half the one before.
         labels: number of labels.
     """
 
     def __init__(self, channels, width, levels, labels):
         super().__init__()
-        embedding = 4 * width
-        widths = [width] + [2 * width] * (levels - 1)
-        half = width // 2
+        embedding, half = 4 * width, width // 2
         self.register_buffer("frequencies", torch.exp(torch.linspace(0, math.log(100.0), half)), persistent=False)
         self.embed_noise = nn.Sequential(nn.Linear(2 * half, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
         self.embed_label = nn.Embedding(labels, embedding)
         self.stem = nn.Conv2d(channels, width, 3, padding=1)
-        self.down = nn.ModuleList(Block(w, w) for w in widths)
-        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(widths, widths[1:]))
-        self.middle = Block(widths[-1], widths[-1])
-        self.up = nn.ModuleList(Block(2 * w, w) for w in widths)
-        self.grow = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in zip(widths, widths[1:]))
+        self.down = nn.ModuleList(Block(width) for _ in range(levels))
+        self.shrink = nn.ModuleList(nn.Conv2d(width, width, 3, stride=2, padding=1) for _ in range(levels - 1))
+        self.up = nn.ModuleList(Block(width) for _ in range(levels - 1))
+        self.grow = nn.ModuleList(nn.Conv2d(width, width, 1) for _ in range(levels - 1))
         #: Every block's scale and shift in one product, in the order in which blocks run.
-        self.film = nn.Linear(embedding, 2 * sum(block.outputs for block in self._blocks()))
+        self.film = nn.Linear(embedding, 2 * (2 * levels - 1) * width)
         self.norm = Norm(width)
         self.head = nn.Conv2d(width, channels, 3, padding=1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def _blocks(self):
-        return [*self.down, self.middle, *reversed(self.up)]
-
     def forward(self, x, c_noise, label):
         angles = c_noise[:, None] * self.frequencies
         embedding = F.silu(self.embed_noise(torch.cat([angles.sin(), angles.cos()], 1)) + self.embed_label(label))
         scale, shift = self.film(embedding)[:, :, None, None].chunk(2, 1)
-        outputs = [block.outputs for block in self._blocks()]
-        films = zip((1 + scale).split(outputs, 1), shift.split(outputs, 1))
+        blocks = len(self.down) + len(self.up)
+        films = zip((1 + scale).chunk(blocks, 1), shift.chunk(blocks, 1))
         h, skips = self.stem(x.contiguous(memory_format=torch.channels_last)), []
         for level, block in enumerate(self.down):
             if level:
+                skips.append(h)
                 h = self.shrink[level - 1](h)
             h = block(h, *next(films))
-            skips.append(h)
-        h = self.middle(h, *next(films))
-        for level in reversed(range(len(self.up))):
+        for grow, block in zip(self.grow, self.up):
             skip = skips.pop()
-            if level < len(self.grow):
-                h = F.interpolate(self.grow[level](h), size=skip.shape[-2:], mode="nearest")
-            h = self.up[level](torch.cat([h, skip], 1), *next(films))
-        return self.head(F.silu(self.norm(h)))
+            h = skip + F.interpolate(grow(h), size=skip.shape[-2:], mode="nearest")
+            h = block(h, *next(films))
+        return self.head(self.norm(h))

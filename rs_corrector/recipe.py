@@ -26,7 +26,7 @@ class Subset:
         return self.rows[(self.where[first], *second) if second else self.where[first]]
 
 
-def train(pairs, *, seed=0, steps=2500, batch=128, lr=2e-3, width=48, levels=None, device="cpu", **fitting):
+def train(pairs, *, seed=0, steps=2500, batch=128, lr=1e-3, width=32, levels=None, device="cpu", **fitting):
     """Train a corrector on a set of pairs; a tenth of every group is held out.
 
     Args:
@@ -91,8 +91,8 @@ HELD_OUT_LOSS = {
 
 
 def levels_for(size):
-    """Resolutions of the network for latents of (H, W): halved down to 4 pixels, six at most."""
-    return max(1, min(6, min(size).bit_length() - 2))
+    """Resolutions of the network for latents of (H, W): halved down to 4 pixels, four at most."""
+    return max(1, min(4, min(size).bit_length() - 2))
 
 
 def _choices(pairs, group):

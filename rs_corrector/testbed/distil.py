@@ -66,7 +66,7 @@ def parse_args(argv=None):
     parser.add_argument("--batch", type=int, default=64, help="images drawn at once")
     parser.add_argument("--cfg", type=float, default=3.0)
     parser.add_argument("--steps", type=int, default=2500)
-    parser.add_argument("--width", type=int, default=48)
+    parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--measured", type=int, default=256, help="images per group for the metrics of the header")
     return parser.parse_args(argv)
 

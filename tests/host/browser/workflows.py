@@ -140,8 +140,8 @@ def _making(g, model, clip, vae, words, contexts, group, name, pixels, cfg, coun
         pairs=pairs,
         steps=2500,
         batch_size=batch,
-        width=48,
-        learning_rate=0.002,
+        width=32,
+        learning_rate=0.001,
         seed=0,
     )
     g(2, "RSCorrectorSave", "3. Save", corrector=corrector, name=saved)
