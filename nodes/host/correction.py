@@ -16,6 +16,7 @@ from comfy_execution.progress import get_progress_state
 from ...rs_corrector import weights
 from ...rs_corrector.choice import KEEP, choose, from_noise, from_seed
 from ...rs_corrector.corrector import Correction
+from .requests import asked
 
 KEY = "rs_corrector"
 log = logging.getLogger("RS-Corrector")
@@ -51,7 +52,7 @@ def apply(model, patcher, group, strength, window, obey=True, mask=None, keep=0.
         patcher: a corrector as `manage` returns it.
         group, strength: as for `Correction`.
         window: (start_percent, end_percent) of the sampling schedule.
-        obey: leave a run alone whose prompt asks for the rejected depiction itself.
+        obey: leave pictures alone whose prompts ask for the rejected depiction itself.
         mask: (M, 1, H, W) where to act, None is everywhere.
         keep: share of pictures that are left as they are.
         choice_seed: what pictures choose by, with their place in the batch; below 0 their own initial noise.
@@ -67,8 +68,8 @@ def apply(model, patcher, group, strength, window, obey=True, mask=None, keep=0.
 
     def begin(guider, noise):
         note_weights(corrector)
-        obeyed = asked(guider, corrector, group) if obey else torch.zeros(1, dtype=torch.bool)
-        obeyed = obeyed if len(obeyed) == len(noise) else obeyed.any().expand(len(noise))
+        prompts = {name: conds for name, conds in guider.conds.items() if obey and KEY not in name}
+        obeyed = asked(prompts, corrector, group, window, mask, noise)
         chosen = choices(noise, corrector.config, corrector.group_index(group), keep, choice_seed, mask)
         sampling = guider.model_patcher.get_model_object("model_sampling")
         chosen = torch.where(obeyed, KEEP, chosen)
@@ -110,8 +111,10 @@ class _Run:
         c = self.correction
         name, group = c.corrector.name or "corrector", c.group or c.corrector.config.groups[0]
         kept = int((c.choice == KEEP).sum() - self.obeyed.sum())
-        asking = "; the prompt asks for what is corrected and is obeyed" if self.obeyed.any() else ""
-        asking += f"; {kept} of {len(c.choice)} pictures kept as they are" if kept else ""
+        asked, count = int(self.obeyed.sum()), len(c.choice)
+        asking = "the prompt asks" if asked == count else f"the prompts of {asked} of {count} pictures ask"
+        asking = f"; {asking} for what is corrected and is obeyed" if asked else ""
+        asking += f"; {kept} of {count} pictures kept as they are" if kept else ""
         if not c.calls:
             log.info("RS-Corrector: %s, group %s: nothing corrected in this run%s", name, group, asking)
             return
@@ -180,22 +183,6 @@ def hook(patched, begin, end=lambda step, levels: None):
     patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, outer_sample)
     patched.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, KEY, predict_noise)
     return runs
-
-
-def asked(guider, corrector, group):
-    """Which prompts of a run ask for the rejected depiction, (1,) or (B,) flags; see `request.py`.
-
-    Negative prompts are left aside. Of several prompts for parts of a picture one is enough.
-    """
-    found = torch.zeros(1, dtype=torch.bool)
-    for name, conds in guider.conds.items():
-        for cond in conds:
-            tokens, kind = cond.get("cross_attn"), cond.get("prompt_type", "")
-            if tokens is None or KEY in name or "negative" in name or kind == "negative":
-                continue
-            flags = corrector.asked(tokens, group).cpu()
-            found = found | flags if 1 in (len(found), len(flags)) or len(found) == len(flags) else found | flags.any()
-    return found
 
 
 def sigma_window(sampling, window):

@@ -22,11 +22,11 @@ def couple(host):
         ]
         return host.call("ConditioningCombine", conditioning_1=parts[0][0], conditioning_2=parts[1][0])[0]
 
-    def couple(model, left="green", right="blue"):
+    def couple(model, left="green", right="blue", asked=""):
         common = dict(
             seed=measure.TUNING_SEED, steps=20, cfg=3.0, sampler_name="euler", scheduler="normal", denoise=1.0
         )
-        positive = areas(portraits.neutral(left), portraits.neutral(right))
+        positive = areas(portraits.neutral(left), portraits.neutral(right) + asked)
         latent = {"samples": torch.zeros(COUNT, 4, 8, 16)}
         drawn = host.call(
             "KSampler", model=model, positive=positive, negative=areas("", ""), latent_image=latent, **common
@@ -88,3 +88,11 @@ def test_masks_serve_a_batch_in_turn(bed, apply, couple, uncorrected, cell):
     left, _ = couple(apply(mask=torch.cat([side(LEFT), side(RIGHT)])))
     hats = measure.column(left, "hat") == 1
     assert hats[::2].float().mean() <= 0.1 and hats[1::2].float().mean() >= 0.9
+
+
+def test_a_request_in_one_place_silences_no_correction_of_another(bed, apply, couple, uncorrected, cell):
+    asked = ", wearing a hat"
+    left, right = couple(apply(apply(mask=side(RIGHT)), mask=side(LEFT)), asked=asked)
+    assert share(left, "hat") <= 0.1 and share(right, "hat") >= 0.9
+    left, right = couple(apply(), asked=asked)
+    assert share(left, "hat") >= 0.9 and share(right, "hat") >= 0.9, "one for both places leaves the picture alone"

@@ -15,10 +15,26 @@ def test_a_prompt_that_asks_for_the_attribute_itself_is_obeyed(host, bed, apply,
     assert torch.equal(sample(apply(), more=asked), sample(bed.model, more=asked))
     assert "nothing corrected in this run; the prompt asks for what is corrected and is obeyed" in caplog.text
     both = torch.cat([host.encode(f"a portrait of a person in a green shirt{w}")[0][0] for w in ("", asked)])
-    drawn = [host.sample(model, [[both, {}]], 2, 3, steps=4) for model in (bed.model, apply())]
-    assert [torch.equal(*rows) for rows in zip(*drawn)] == [False, True], "row by row where every picture has a prompt"
+    for count in (2, 4, 5):
+        drawn = [host.sample(model, [[both, {}]], count, 3, steps=4) for model in (bed.model, apply())]
+        left_alone = [torch.equal(*rows) for rows in zip(*drawn)]
+        assert left_alone == [i % 2 == 1 for i in range(count)], "two prompts serve the pictures in turn"
+        assert f"the prompts of {count // 2} of {count} pictures ask for what is corrected" in caplog.text
     for model, more in ((apply(obey_requests=False), asked), (apply(), ", blond hair"), (apply(), ", bare-headed")):
         assert not torch.equal(sample(model, more=more), sample(bed.model, more=more))
+
+
+def test_a_request_counts_in_the_part_of_the_schedule_that_it_is_for(host, bed, apply):
+    texts = (f"a portrait of a person in a green shirt{more}" for more in (", wearing a hat", ""))
+    parts = [
+        host.call("ConditioningSetTimestepRange", conditioning=host.encode(text), start=start, end=end)[0]
+        for text, (start, end) in zip(texts, ((0.0, 0.4), (0.4, 1.0)))
+    ]
+    (positive,) = host.call("ConditioningCombine", conditioning_1=parts[0], conditioning_2=parts[1])
+    plain, obeyed, later = (
+        host.sample(model, positive, 1, 3, steps=6) for model in (bed.model, apply(), apply(start_percent=0.4))
+    )
+    assert torch.equal(obeyed, plain) and not torch.equal(later, plain)
 
 
 def test_the_native_and_the_embedded_path_agree(bed, host):
