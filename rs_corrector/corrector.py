@@ -260,17 +260,15 @@ class Correction:
         if self.choice is None:
             return None, 0
         if self._picked is None or self._picked[0] != len(x):
-            choice = self.choice[torch.arange(len(x)) % len(self.choice)]
+            choice = in_turn(self.choice, len(x))
             rows = None if (choice != KEEP).all() else (choice != KEEP).nonzero().flatten()
             choice = choice if rows is None else choice[rows]
             self._picked = len(x), None if rows is None else rows.to(x.device), choice.to(x.device)
         return self._picked[1:]
 
     def _place(self, x):
-        """The mask over a batch: (B, 1, H, W). Averaged over what each latent pixel covers, so 0 stays exactly 0."""
         if self._placed is None or len(self._placed) != len(x) or self._placed.shape[2:] != x.shape[2:]:
-            rows = self.mask[torch.arange(len(x)) % len(self.mask)]
-            self._placed = F.adaptive_avg_pool2d(rows.to(x.device, torch.float32), x.shape[2:])
+            self._placed = mask_over(self.mask, x)
         return self._placed
 
 
@@ -314,6 +312,17 @@ def likelihood_ratio(z, denoisers, sigmas, seed=0):
         preferred, rejected = ((z - d).square().sum((1, 2, 3)) for d in denoisers(x, sigma))
         parts.append(step * (rejected - preferred) / sigma**2)
     return torch.stack(parts)
+
+
+def in_turn(rows, count):
+    """(R, ...) -> (count, ...): the rows again and again, as they serve the pictures of a batch."""
+    return rows[torch.arange(count) % len(rows)]
+
+
+def mask_over(mask, x):
+    """Masks in turn over a batch, (M, 1, h, w) -> (B, 1, H, W): averaged over what each latent pixel covers, so that 0
+    stays exactly 0."""
+    return F.adaptive_avg_pool2d(in_turn(mask, len(x)).to(x.device, torch.float32), x.shape[2:])
 
 
 def expand(values):

@@ -31,7 +31,7 @@ def train(pairs, *, seed=0, steps=2500, batch=128, lr=1e-3, width=32, levels=Non
 
     Args:
         pairs: a `Pairs` of either kind: recorded corrections give a "delta", marked sides a "denoiser_pair".
-        levels: resolutions of the network; None goes down to 4 pixels.
+        levels: resolutions of the network; None takes `levels_for` the latents.
         fitting: for `training.fit`: checkpoint, every, patience, watch.
 
     Returns:

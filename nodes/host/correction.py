@@ -111,9 +111,9 @@ class _Run:
         c = self.correction
         name, group = c.corrector.name or "corrector", c.group or c.corrector.config.groups[0]
         kept = int((c.choice == KEEP).sum() - self.obeyed.sum())
-        asked, count = int(self.obeyed.sum()), len(c.choice)
-        asking = "the prompt asks" if asked == count else f"the prompts of {asked} of {count} pictures ask"
-        asking = f"; {asking} for what is corrected and is obeyed" if asked else ""
+        obeyed, count = int(self.obeyed.sum()), len(c.choice)
+        asking = "the prompt asks" if obeyed == count else f"the prompts of {obeyed} of {count} pictures ask"
+        asking = f"; {asking} for what is corrected and is obeyed" if obeyed else ""
         asking += f"; {kept} of {count} pictures kept as they are" if kept else ""
         if not c.calls:
             log.info("RS-Corrector: %s, group %s: nothing corrected in this run%s", name, group, asking)

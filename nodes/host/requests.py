@@ -2,7 +2,8 @@
 
 import comfy.samplers
 import torch
-import torch.nn.functional as F
+
+from ...rs_corrector.corrector import in_turn, mask_over
 
 
 def asked(prompts, corrector, group, window, mask, noise):
@@ -19,7 +20,7 @@ def asked(prompts, corrector, group, window, mask, noise):
     """
     count, size = len(noise), noise.shape[2:]
     everywhere = torch.ones(1, *size, dtype=torch.bool)
-    corrected = everywhere if mask is None else F.adaptive_avg_pool2d(mask.cpu().float(), size)[:, 0] > 0
+    corrected = everywhere if mask is None else mask_over(mask, noise)[:, 0].cpu() > 0
     found = torch.zeros(count, dtype=torch.bool)
     for name, conds in prompts.items():
         if "negative" in name:
@@ -31,14 +32,9 @@ def asked(prompts, corrector, group, window, mask, noise):
                 continue
             asking = in_turn(corrector.asked(tokens, group).cpu(), count)
             if asking.any():
-                overlap = in_turn(corrected, count) & in_turn(part(cond, everywhere), count)
+                overlap = corrected & in_turn(part(cond, everywhere), count)
                 found |= asking & overlap.flatten(1).any(1)
     return found
-
-
-def in_turn(rows, count):
-    """(R, ...) -> (count, ...): the rows again and again."""
-    return rows[torch.arange(count) % len(rows)]
 
 
 def during(cond, window):
