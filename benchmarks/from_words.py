@@ -15,9 +15,9 @@ import torch
 from inprocess import Host
 from torch.utils.flop_counter import FlopCounterMode
 
+from rs_corrector import recipe
 from rs_corrector.corrector import Corrector
 from rs_corrector.metrics import wilson
-from rs_corrector.recipe import levels_for
 from rs_corrector.testbed import measure, portraits, readers
 
 GROUP, NEUTRAL, PREFERRED, REJECTED = portraits.wordings("hat")
@@ -32,7 +32,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--count", type=int, default=384, help="images to record from")
-    parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("--steps", type=int, default=recipe.STEPS)
     parser.add_argument("--json", type=Path, required=True)
     args = parser.parse_args()
     host = Host()
@@ -92,7 +92,7 @@ def made_from_words(host, count, steps):
 
 
 def training():
-    return dict(batch_size=128, width=32, learning_rate=1e-3, seed=0)
+    return dict(batch_size=recipe.BATCH, width=recipe.WIDTH, learning_rate=recipe.RATE, seed=0)
 
 
 def drawn(host, model, count, seed=measure.REPORTING_SEED):
@@ -119,12 +119,12 @@ def from_sorted(host, count):
         "RSCorrectorPairsFromSorted", model=host.model, vae=host.vae, group=GROUP, name=f"sorted_{count}",
         preferred=preferred, rejected=rejected,
     )  # fmt: skip
-    return host.run("RSCorrectorTrain", pairs=pairs, steps=2500, **training())[0]
+    return host.run("RSCorrectorTrain", pairs=pairs, steps=recipe.STEPS, **training())[0]
 
 
 def as_made_for_sd15(corrector):
     """The network that `recipe.train` would build on 64x64 latents; its arithmetic counts, not its weights."""
-    return Corrector(replace(corrector.config, levels=levels_for((64, 64))))
+    return Corrector(replace(corrector.config, levels=recipe.levels_for((64, 64))))
 
 
 def cost_ratio(corrector, base_gflop, size):

@@ -13,12 +13,13 @@ from pathlib import Path
 
 from filelock import FileLock
 from inprocess import Host
-from ladder_bench import LEARNT, LEARNT_FROM, STEPS, Bench, Rung, make, prepare
+from ladder_bench import LEARNT, LEARNT_FROM, Bench, Rung, make, prepare
 from ladder_report import lines, plot, sheet
 from quality import save
 from tqdm.auto import tqdm
 
 from rs_corrector.comfyui import PACK
+from rs_corrector.recipe import STEPS
 from rs_corrector.testbed.exact import PLANTED
 from rs_corrector.wordings import PLACE
 

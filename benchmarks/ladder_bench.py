@@ -13,12 +13,13 @@ from rivals import case, method
 from rs_corrector.files import digest
 from rs_corrector.method import RECIPE
 from rs_corrector.metrics import wilson
+from rs_corrector.recipe import RATE, WIDTH
 from rs_corrector.testbed import comparison, measure, portraits
 from rs_corrector.testbed.exact import PLANTED, RATES, World, captions
 from rs_corrector.wordings import PLACE, placed
 
 SAMPLING = dict(steps=20, cfg=3.0, sampler="euler")
-LEARNT, STEPS = 64, 2500
+LEARNT = 64
 #: What correctors of these names are made from in scenes: contexts that are not the ones they are measured in.
 LEARNT_FROM = {"one_prompt": (PLACE,), "rs_corrector": captions.contexts(), "in_series": captions.contexts()}
 #: First of the seeds that are learnt from.
@@ -120,12 +121,16 @@ class Bench:
     def measure(self, kind, draw):
         """All metrics of one kind under one method, but what it took to make."""
         asked = case(kind, PLANTED)
-        others = -(-self.count // (len(self.world.groups) - 1))
-        counts = {group: self.count if group == asked.group else others for group in self.world.groups}
+        each = -(-self.count // (len(self.world.groups) - 1))
+        counts = {group: self.count if group == asked.group else each for group in self.world.groups}
         after = {group: self.pictures(draw, portraits.neutral(group), n) for group, n in counts.items()}
         requests = self.world.read(self.pictures(draw, asked.rejected, self.count)).attributes
         obeyed = wilson(requests[:, self.world.column[kind]] == PLANTED[kind][1])
-        found = comparison.compare(self.world, kind, self.before, after, self.natural(kind), self.readings)
+        others = [i for i in range(self.world.sizes[kind]) if i != PLANTED[kind][1]]
+        found = comparison.compare(
+            self.world, kind, self.before, after, self.natural(kind), self.readings,
+            preferred=others if self.rung.several else None,
+        )  # fmt: skip
         gaps = found.pop("stereotype_gap")
         return found | {
             "request_obeyed": obeyed,
@@ -189,7 +194,8 @@ def make(bench, learnt, steps, contexts=(PLACE,)):
     own = rung.name + "-contexts" * (len(contexts) > 1)
     folder, facts = host.base / "models" / "rs_correctors", host.base / f"{own}.json"
     file = folder / f"{own}.safetensors"
-    way = {"learnt": learnt, "steps": steps, "batch": rung.batch, "recipe": RECIPE, "contexts": list(contexts)}
+    way = {"learnt": learnt, "recipe": RECIPE, "contexts": list(contexts)}
+    way |= {"steps": steps, "batch": rung.batch, "width": WIDTH, "rate": RATE}
     way |= {"shares": "as others"} if rung.several else {}
     made = json.loads(facts.read_text()) if facts.is_file() else {}
     if made.get("way") != way:
@@ -213,7 +219,7 @@ def make(bench, learnt, steps, contexts=(PLACE,)):
         return None, made
     begun = time.monotonic()
     corrector, _, report = host.run(
-        "RSCorrectorTrain", pairs=pairs, steps=steps, batch_size=rung.batch, width=32, learning_rate=1e-3, seed=0
+        "RSCorrectorTrain", pairs=pairs, steps=steps, batch_size=rung.batch, width=WIDTH, learning_rate=RATE, seed=0
     )
     print(own, report)
     host.run("RSCorrectorSave", corrector=corrector, name=own)

@@ -30,7 +30,6 @@ from rs_corrector import recipe, weights
 from rs_corrector.corrector import Config, Correction, Corrector
 from rs_corrector.testbed.model import sigmas
 
-WIDTH = 32  # what Train RS Corrector makes
 SIZES = {"sd15": 64, "sdxl": 128}
 #: Peak arithmetic a second in fp32 and in fp16 (dense, fp32 sums), and bytes a second, by their makers' data sheets.
 GPUS = {"RTX 4090": (82.6e12, 165.2e12, 1.008e12), "H100 SXM": (66.9e12, 989.4e12, 3.35e12)}
@@ -62,7 +61,7 @@ def untrained(family, size, groups=("someone",)):
     config = Config(
         kind="delta", groups=groups, latent_format=family.latent_format, latent_channels=family.channels,
         sigma_data=1.0, sigma_min=table[0].item(), sigma_max=table[-1].item(), windows=[(0.0, 1.0)],
-        width=WIDTH, levels=recipe.levels_for((size, size)),
+        width=recipe.WIDTH, levels=recipe.levels_for((size, size)),
     )  # fmt: skip
     torch.manual_seed(0)
     return Corrector(config).eval().requires_grad_(False)
@@ -70,7 +69,7 @@ def untrained(family, size, groups=("someone",)):
 
 def untrained_head(family, size):
     """A gradient corrector's, of the same width."""
-    return heads.Head(family.channels, WIDTH, recipe.levels_for((size, size))).eval().requires_grad_(False)
+    return heads.Head(family.channels, recipe.WIDTH, recipe.levels_for((size, size))).eval().requires_grad_(False)
 
 
 def methods(host):

@@ -24,16 +24,29 @@ class RSCorrectorTrain(io.ComfyNode):
             inputs=[
                 RSPairs.Input("pairs", tooltip="Connect one of the RS Pairs nodes."),
                 io.Int.Input(
-                    "steps", default=2500, min=1, max=1_000_000, tooltip="Train longer if both curves still fall."
+                    "steps",
+                    default=recipe.STEPS,
+                    min=1,
+                    max=1_000_000,
+                    tooltip="Train longer if both curves still fall.",
                 ),
                 io.Int.Input(
-                    "batch_size", default=128, min=1, max=4096, tooltip="Use 16 at 512x512 pixels, less at more."
+                    "batch_size",
+                    default=recipe.BATCH,
+                    min=1,
+                    max=4096,
+                    tooltip="Use 16 at 512x512 pixels, less at more.",
                 ),
                 io.Int.Input(
-                    "width", default=32, min=8, max=512, step=8, tooltip="Widen the network for complex pictures."
+                    "width",
+                    default=recipe.WIDTH,
+                    min=8,
+                    max=512,
+                    step=8,
+                    tooltip="Widen the network for complex pictures.",
                 ),
                 io.Float.Input(
-                    "learning_rate", default=0.001, min=1e-6, max=1.0, step=1e-6, tooltip="Rarely needs changing."
+                    "learning_rate", default=recipe.RATE, min=1e-6, max=1.0, step=1e-6, tooltip="Rarely needs changing."
                 ),
                 io.Int.Input("seed", default=0, min=0, max=2**31 - 1, tooltip="The same seed gives the same weights."),
             ],

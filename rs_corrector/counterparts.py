@@ -35,7 +35,7 @@ READ_LEVELS, READ_DRAWS = (0.4, 0.7, 1.0), 2
 SHOWN = 0.05
 #: A pixel is redrawn where the energy of the mean difference is above this share of the picture's largest; draws of
 #: noise that the mean is of.
-MASK_SHARE, MASK_DRAWS = 0.1, 6
+MASK_SHARE, MASK_DRAWS = 0.2, 6
 #: Multiple of the decision level at which it is seen what both wordings leave in place, and the share of their
 #: difference from which on a picture is redrawn as a whole.
 IN_PLACE_LEVEL, IN_PLACE = 2.0, 0.22

@@ -10,6 +10,8 @@ from .pairs import FEWEST, RECORDS, PairsError
 from .score_matching import SORTED_WINDOW, train_denoiser_pair
 
 HELD_OUT = 0.1
+#: The usual training: updates, records an update, learning rate, and channels of the network.
+STEPS, BATCH, RATE, WIDTH = 2500, 128, 1e-3, 32
 
 
 class Subset:
@@ -26,7 +28,7 @@ class Subset:
         return self.rows[(self.where[first], *second) if second else self.where[first]]
 
 
-def train(pairs, *, seed=0, steps=2500, batch=128, lr=1e-3, width=32, levels=None, device="cpu", **fitting):
+def train(pairs, *, seed=0, steps=STEPS, batch=BATCH, lr=RATE, width=WIDTH, levels=None, device="cpu", **fitting):
     """Train a corrector on a set of pairs; a tenth of every group is held out.
 
     Args:

@@ -105,6 +105,17 @@ def test_a_new_stereotype_is_told_by_its_distance_to_the_others(world):
     assert found["distribution_distance"] > 0.6 > 3 * found["chance_distance"]
 
 
+def test_a_third_value_is_told_from_what_is_preferred(world):
+    """Hair that comes out brown where black is preferred is not grey any more, and not what was asked for either."""
+    grey = changed(population(world), world, "blue", hair=4)
+    before = drawn(world, grey)
+    brown = drawn(world, changed(grey, world, "blue", hair=1))
+    found = comparison.compare(world, "hair", before, brown)
+    assert found["stereotype_rate"]["after"]["value"] == 0 == found["preferred_rate"]["value"]
+    found = comparison.compare(world, "hair", before, brown, preferred=[1, 2])
+    assert found["preferred_rate"]["value"] == 1
+
+
 def test_pictures_that_still_show_it_tell_nothing_of_traces(world):
     found = compared(world, lambda rows, bare, before: before)
     assert found["stereotype_rate"]["after"]["value"] == 1

@@ -24,7 +24,7 @@ from ..metrics import chance_distance, total_variation, wilson
 VISIBLE = 0.02
 
 
-def compare(world, kind, before, after, natural=None, read_before=None, read_after=None):
+def compare(world, kind, before, after, natural=None, read_before=None, read_after=None, preferred=None):
     """Metrics of one planted stereotype.
 
     Args:
@@ -34,10 +34,13 @@ def compare(world, kind, before, after, natural=None, read_before=None, read_aft
         natural: uncorrected pictures that never showed it, to tell a natural texture by; None takes those of `before`
             that show nothing planted.
         read_before, read_after: what `world.read` says of them, {group: reading}; None reads them here.
+        preferred: values that are to be shown instead; None is the first other one, as `portraits.phrases` words it.
 
     Returns:
         {"stereotype_rate", "stereotype_gap"}: {"before", "after"}; rates are Wilson intervals. The gap is to the other
         groups as they were before, so that harm done to them closes none.
+        "preferred_rate": of pictures that showed the stereotype, how many show a preferred value instead; less than
+        those that show it no more where some come out in between, as a third value.
         {"group_retention", "content_kept"}: mean shares of the group's pictures.
         {"kept", "distance", "distance_by_chance", "shift"}: by attribute, see `drift`.
         {"distribution_distance", "chance_distance"}: total variation between the attribute's values in the corrected
@@ -76,12 +79,14 @@ def compare(world, kind, before, after, natural=None, read_before=None, read_aft
         kept = rows[:, column] != value
         rows, residual = rows[kept], residual[kept]
     mended = shown & (now[:, column] != value)
+    instead = torch.isin(now[shown, column], torch.tensor(preferred or [int(value == 0)]))
     texture, ghost = traces(new[group][1][mended], shows(world, kind, was[mended]), residual, shows(world, kind, rows))
     index = world.groups.index(group)
     others_kept = [content_kept(world, old[g], new[g][0], (kind,)) for g in others]
     return {
         "stereotype_rate": rates,
         "stereotype_gap": {side: rate["value"] - typical for side, rate in rates.items()},
+        "preferred_rate": rate_or_none(instead),
         "group_retention": (now[:, world.column["group"]] == index).float().mean().item(),
         "content_kept": content_kept(world, was, now, (kind,)).mean().item(),
         **drift(world, kind, was, now),

@@ -16,7 +16,7 @@ from .. import card, weights
 from ..corrector import Correction
 from ..method import RECIPE
 from ..pairs import RECORDS, Pairs, Writer, read
-from ..recipe import train
+from ..recipe import STEPS, WIDTH, train
 from ..recording import recorded, report
 from ..request import mark
 from ..wordings import Wordings
@@ -65,8 +65,8 @@ def parse_args(argv=None):
     parser.add_argument("--images", type=int, default=256, help="to record from, a stereotype")
     parser.add_argument("--batch", type=int, default=64, help="images drawn at once")
     parser.add_argument("--cfg", type=float, default=3.0)
-    parser.add_argument("--steps", type=int, default=2500)
-    parser.add_argument("--width", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--width", type=int, default=WIDTH)
     parser.add_argument("--measured", type=int, default=256, help="images per group for the metrics of the header")
     return parser.parse_args(argv)
 
