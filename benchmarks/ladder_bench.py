@@ -126,10 +126,9 @@ class Bench:
         after = {group: self.pictures(draw, portraits.neutral(group), n) for group, n in counts.items()}
         requests = self.world.read(self.pictures(draw, asked.rejected, self.count)).attributes
         obeyed = wilson(requests[:, self.world.column[kind]] == PLANTED[kind][1])
-        others = [i for i in range(self.world.sizes[kind]) if i != PLANTED[kind][1]]
         found = comparison.compare(
             self.world, kind, self.before, after, self.natural(kind), self.readings,
-            preferred=others if self.rung.several else None,
+            preferred=portraits.others(kind, PLANTED) if self.rung.several else None,
         )  # fmt: skip
         gaps = found.pop("stereotype_gap")
         return found | {

@@ -97,7 +97,6 @@ def by_setting(cells):
 COLUMNS = (
     ("still shows it", max, lambda c: c["stereotype_rate"]["after"]["value"]),
     ("above the other groups", max, lambda c: c["stereotype_gap"]),
-    ("shows what is preferred", min, lambda c: (c.get("preferred_rate") or {}).get("value")),
     ("least kept attribute", min, lambda c: min(c["kept"].values())),
     ("farthest drift", max, lambda c: max(c["distance"].values())),
     ("texture", None, lambda c: c["texture_ratio"]),
@@ -140,8 +139,8 @@ def kinds(result):
     for cell in (c for c in result["cells"] if c["method"] == OURS):
         least, far = (pick(cell[n], key=cell[n].get) for pick, n in ((min, "kept"), (max, "distance")))
         values = [show(value(cell)) for _, _, value in COLUMNS]
-        values[3] += f" ({least})"
-        values[4] += f" ({far}; chance {show(cell['distance_by_chance'][far])})"
+        values[2] += f" ({least})"
+        values[3] += f" ({far}; chance {show(cell['distance_by_chance'][far])})"
         before = show(cell["stereotype_rate"]["before"]["value"])
         rows.append("| " + " | ".join([setting(cell), cell["kind"], before, *values]) + " |")
     return rows
@@ -168,7 +167,7 @@ def starts(result):
 
 def lines(result):
     """Every cell as a line of text."""
-    columns = ("before", "rate", "gap", "instead", "kept", "drift", "texture", "ghost", "others", "their own", "asked")
+    columns = ("before", "rate", "gap", "kept", "drift", "texture", "ghost", "others", "their own", "asked")
     yield f"{'cell':50}" + "".join(f"{name:>10}" for name in columns)
     for cell in result["cells"]:
         values = [cell["stereotype_rate"]["before"]["value"], *(value(cell) for _, _, value in COLUMNS)]

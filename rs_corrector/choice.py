@@ -6,6 +6,7 @@ a part of it, choose the same by a number that they share.
 """
 
 import hashlib
+import json
 
 import torch
 
@@ -13,6 +14,30 @@ import torch
 KEEP = -1
 #: So often is a number wrapped; a hundred thousand times less than fp32 could tell apart.
 TURNS = 64
+
+
+def choices(noise, config, index, keep=0.0, seed=-1, mask=None):
+    """Which preferred depiction every picture of a run is to have, (B,); `KEEP` for those that are left as they are.
+
+    Corrections of other groups, wordings or places choose by numbers of their own.
+
+    Args:
+        noise: (B, C, H, W) that the run begins with.
+        config, index: of a `Corrector`, and its group's.
+        keep: share of pictures that are left as they are.
+        seed: what pictures choose by, with their place in the batch; below 0 their own noise.
+        mask: (M, 1, H, W), the place that is corrected; None is everywhere.
+    """
+    shares = config.shares[index]
+    if keep == 0 and len(shares) == 1:
+        return torch.zeros(len(noise), dtype=torch.int64)
+    facts = config.training.get(config.groups[index])
+    told = facts.get("rejected", facts.get("begun")) if isinstance(facts, dict) else None
+    key = json.dumps([config.groups[index], config.choices[index], told])
+    if seed >= 0:
+        return choose(from_seed(seed, len(noise), key), keep, shares)
+    place = "" if mask is None else hashlib.sha256(mask.cpu().float().contiguous().numpy().tobytes()).hexdigest()
+    return choose(from_noise(noise, key + place), keep, shares)
 
 
 def from_noise(noise, key):

@@ -35,7 +35,7 @@ READ_LEVELS, READ_DRAWS = (0.4, 0.7, 1.0), 2
 SHOWN = 0.05
 #: A pixel is redrawn where the energy of the mean difference is above this share of the picture's largest; draws of
 #: noise that the mean is of.
-MASK_SHARE, MASK_DRAWS = 0.2, 6
+MASK_SHARE, MASK_DRAWS = 0.1, 6
 #: Multiple of the decision level at which it is seen what both wordings leave in place, and the share of their
 #: difference from which on a picture is redrawn as a whole.
 IN_PLACE_LEVEL, IN_PLACE = 2.0, 0.22
@@ -144,14 +144,18 @@ def in_place(checkpoint, z, batch, level, generator):
     """Of what the two wordings draw where they differ, how much is the same under both, relative to the difference.
 
     A hat or a colour takes the place of what was there, and nothing is the same; a blur or a wash leaves everything
-    in its place, and has to be undone in the whole picture.
+    in its place, and has to be undone in the whole picture. Of several preferred wordings the one counts that leaves
+    least: others may be too like the rejected one to tell, blond hair like grey.
     """
     sigma = min(IN_PLACE_LEVEL * level, checkpoint.top)
     sides = _means(checkpoint, z, sigma, batch, generator)
     energy = (sides[0] - sides[1]).square().sum(1, keepdim=True)
     where = energy / energy.sum((2, 3), keepdim=True).clamp_min(1e-12)
     varied = [side - (side * where).sum((2, 3), keepdim=True) for side in sides]
-    return float((varied[0] * varied[1] * where).sum() / (energy * where).sum().clamp_min(1e-12))
+    same, different = ((values * where).sum((1, 2, 3)) for values in (varied[0] * varied[1], energy))
+    chosen = torch.tensor([checkpoint.wordings.choice(number) for number in batch]).to(z.device)
+    shares = [same[chosen == each].sum() / different[chosen == each].sum().clamp_min(1e-12) for each in chosen.unique()]
+    return float(min(shares))
 
 
 def evidence(checkpoint, z, batch, level, generator):

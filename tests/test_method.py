@@ -66,6 +66,34 @@ def test_the_decision_level_grows_with_the_grid():
     assert 2 < small < 5 and 4.5 < large < 9
 
 
+class Recoloured:
+    """A checkpoint whose preferred wordings, one a picture in turn, are so far from the rejected one in two pixels."""
+
+    top = 10.0
+
+    def __init__(self, *distances):
+        self.wordings, self.distances = self, distances
+
+    def choice(self, number):
+        return number % len(self.distances)
+
+    def predict(self, x, sigma, wordings, batch):
+        rejected = torch.tensor([[[[0.0, 1.0, 0.0]]]]).expand(len(x), 1, 1, 3)
+        far = torch.tensor([self.distances[self.choice(number)] for number in batch]).view(-1, 1, 1, 1)
+        return [rejected + far * torch.tensor([1.0, 1.0, 0.0]), rejected]
+
+
+def test_a_depiction_that_is_like_the_rejected_one_does_not_make_it_a_wash():
+    """Blond hair is so like grey that much looks in place; that black hair is not says that hair is what differs."""
+
+    def found(*distances):
+        bed, z = Recoloured(*distances), torch.zeros(4, 1, 1, 3)
+        return counterparts.in_place(bed, z, range(4), 1.0, torch.Generator())
+
+    assert found(0.5) > counterparts.IN_PLACE > found(5.0)
+    assert found(0.5, 5.0) == pytest.approx(found(5.0))
+
+
 @pytest.mark.parametrize("kind", ["hat", "hair"])
 def test_the_wordings_tell_who_shows_the_rejected_depiction(kind):
     """In pictures of anybody, most of whom show another value than either wording names."""

@@ -132,6 +132,8 @@ def test_the_script_that_makes_the_shipped_corrector_runs(tmp_path):
     config = weights.read_header(out)
     assert config.groups == ("green", "gold", "blue", "crimson") and config.metrics["images"] == 8
     assert "perceived groups: green" in out.with_suffix(".md").read_text()
+    depictions = dict(zip(config.groups, map(len, config.choices)))
+    assert depictions == {"green": 1, "gold": 1, "blue": 4, "crimson": 4}, "all other hair colours and backgrounds"
 
 
 SMALL = "--vae-batch 2 --decoder-steps 2 --steps 4 --batch 4 --population 8 --precision fp32".split()

@@ -1,8 +1,6 @@
 """Correct every step of a sampling run: the corrector as a managed model, and the hooks that call it."""
 
 import copy
-import hashlib
-import json
 import logging
 from pathlib import Path
 
@@ -14,7 +12,7 @@ from comfy.patcher_extension import WrappersMP
 from comfy_execution.progress import get_progress_state
 
 from ...rs_corrector import weights
-from ...rs_corrector.choice import KEEP, choose, from_noise, from_seed
+from ...rs_corrector.choice import KEEP, choices
 from ...rs_corrector.corrector import Correction
 from .requests import asked
 
@@ -77,23 +75,6 @@ def apply(model, patcher, group, strength, window, obey=True, mask=None, keep=0.
 
     hook(patched, begin, _Run.report)
     return patched
-
-
-def choices(noise, config, index, keep, seed, mask):
-    """Which preferred depiction every picture of a run is to have, (N,); `KEEP` for those that are left as they are.
-
-    Corrections of other groups, wordings or places choose by numbers of their own.
-    """
-    shares = config.shares[index]
-    if keep == 0 and len(shares) == 1:
-        return torch.zeros(len(noise), dtype=torch.int64)
-    facts = config.training.get(config.groups[index])
-    told = facts.get("rejected", facts.get("begun")) if isinstance(facts, dict) else None
-    key = json.dumps([config.groups[index], config.choices[index], told])
-    if seed >= 0:
-        return choose(from_seed(seed, len(noise), key), keep, shares)
-    place = "" if mask is None else hashlib.sha256(mask.cpu().float().contiguous().numpy().tobytes()).hexdigest()
-    return choose(from_noise(noise, key + place), keep, shares)
 
 
 class _Run:

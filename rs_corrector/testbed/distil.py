@@ -13,6 +13,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from .. import card, weights
+from ..choice import choices
 from ..corrector import Correction
 from ..method import RECIPE
 from ..pairs import RECORDS, Pairs, Writer, read
@@ -38,7 +39,8 @@ def record(bed, folder, args):
     writer = Writer(folder, Pairs(RECORDS, "SD15", base, source))
     for attribute in portraits.STEREOTYPES:
         group, *words = portraits.wordings(attribute)
-        said = Wordings(words[0], (words[1],), words[2], portraits.OTHERS, contexts=portraits.contexts(attribute))
+        preferred, contexts = portraits.preferred(attribute), portraits.contexts(attribute)
+        said = Wordings(words[0], preferred, words[-1], portraits.OTHERS, contexts=contexts)
         checkpoint = Embedded(bed.denoise, bed.encode_text, said, LATENT, (1 + args.seed) << 20)
         batches = recorded(
             checkpoint,
@@ -48,12 +50,18 @@ def record(bed, folder, args):
             batch_size=args.batch,
             cfg=args.cfg,
             begun=sha256(repr((said, args.seed, args.cfg, RECIPE)).encode()).hexdigest()[:16],
-            request=mark(*(bed.encode_text([w])[0] for w in words)),
+            request=mark(*(bed.encode_text(texts).flatten(0, 1) for texts in ([words[0]], [*preferred], [words[-1]]))),
         )
         for _ in tqdm(batches, desc=f"record {group}", total=-(-args.images // args.batch)):
             pass
         print(f"{group}: {report(writer.pairs.source[group])}")
     return writer.pairs
+
+
+def choosing(corrector, group, count, seed=measure.REPORTING_SEED):
+    """The correction of so many pictures that begin with a seed's noise, each of which chooses what it is to show."""
+    noise = model.initial_noise(count, seed, LATENT)
+    return Correction(corrector, group, choice=choices(noise, corrector.config, corrector.group_index(group)))
 
 
 def parse_args(argv=None):
@@ -82,8 +90,8 @@ def main(argv=None):
     known = comparison.readings(measure.WORLD, before)
     for attribute in portraits.STEREOTYPES:
         group = portraits.STEREOTYPES[attribute].group
-        after = measure.drawn(bed, args.measured, Correction(corrector, group))
-        metrics[group] = measure.report(attribute, before, after, known)
+        after = measure.drawn(bed, args.measured, choosing(corrector, group, args.measured))
+        metrics[group] = measure.report(attribute, before, after, known, portraits.others(attribute))
     corrector.config = replace(corrector.config, metrics=metrics)
     card.save(corrector, args.out)
     print(f"recorded in {since:.0f} s, trained in {trained:.0f} s")

@@ -80,7 +80,7 @@ def target_metrics(attribute, before, after):
     }
 
 
-def report(attribute, before, after, read_before=None):
+def report(attribute, before, after, read_before=None, preferred=None):
     """Metrics of one planted stereotype: those of `comparison.compare`, and what the portraits' readers add.
 
     Args:
@@ -88,23 +88,24 @@ def report(attribute, before, after, read_before=None):
         before, after: {group: (N, 3, 64, 64) images} of the same seeds, the corrector for the
             stereotyped group left on in every group of `after`.
         read_before: what `comparison.readings` says of `before`; None reads it here.
+        preferred: values that may be shown instead; None is the first other one.
 
     Returns:
         dict with quality_gap, quality_ratio and diversity_ratio beside them. The gap in quality too is to the other
-        groups as they were before.
+        groups as they were before. The ratio is None where every uncorrected picture shows something planted.
     """
     target = portraits.STEREOTYPES[attribute].group
     others = [group for group in before if group != target]
     sides = read_before or readings(WORLD, before), readings(WORLD, after)
     usual, (*_, corrected) = {group: reading for group, (*_, reading) in sides[0].items()}, sides[1][target]
-    usual_residual = torch.cat([r.residual[shows_none(r.attributes)] for r in usual.values()]).mean()
+    clean = torch.cat([r.residual[shows_none(r.attributes)] for r in usual.values()])
     usual_flaw = sum(usual[group].flaw.mean().item() for group in others) / len(others)
-    return compare(WORLD, attribute, before, after, None, *sides) | {
+    return compare(WORLD, attribute, before, after, None, *sides, preferred) | {
         "quality_gap": {
             "before": usual[target].flaw.mean().item() - usual_flaw,
             "after": corrected.flaw.mean().item() - usual_flaw,
         },
-        "quality_ratio": (corrected.residual.mean() / usual_residual).item(),
+        "quality_ratio": (corrected.residual.mean() / clean.mean()).item() if len(clean) else None,
         "diversity_ratio": (diversity(after[target]) / diversity(before[target])).item(),
     }
 

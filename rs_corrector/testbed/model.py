@@ -173,7 +173,7 @@ class Testbed:
         positive = self.encode_text(captions)
         negative = self.encode_text([""]).expand_as(positive)
         ladder = schedule(self.table, steps)
-        noise = torch.randn(len(captions), 4, size, size, generator=torch.Generator().manual_seed(seed))
+        noise = initial_noise(len(captions), seed, size)
 
         def denoise(x, sigma):
             return self.guided(x, sigma, positive, negative, cfg)
@@ -195,6 +195,11 @@ def load_text(module, state):
     """Load text-encoder weights under either of transformers' namings (v5 dropped the `text_model.` prefix)."""
     prefixed = any(key.startswith("text_model.") for key in module.state_dict())
     module.load_state_dict({("text_model." if prefixed else "") + k: v for k, v in state.items()})
+
+
+def initial_noise(count, seed, size=8):
+    """The noise that a batch begins with, drawn as ComfyUI draws it: (N, 4, size, size)."""
+    return torch.randn(count, 4, size, size, generator=torch.Generator().manual_seed(seed))
 
 
 def schedule(table, steps):

@@ -212,6 +212,18 @@ def phrases(attribute, planted=STEREOTYPES):
     return WORDS[attribute][int(value == 0)], WORDS[attribute][value]
 
 
+def preferred(attribute, planted=STEREOTYPES):
+    """Captions of everything that a group may be drawn with instead: a caption for each other value."""
+    group, *_ = planted[attribute]
+    return tuple(f"{neutral(group)}, {WORDS[attribute][i]}" for i in others(attribute, planted))
+
+
+def others(attribute, planted=STEREOTYPES):
+    """All values of a stereotyped attribute but the planted one."""
+    _, value, *_ = planted[attribute]
+    return [i for i in range(len(WORDS[attribute])) if i != value]
+
+
 def wordings(attribute, planted=STEREOTYPES):
     """The group that carries a stereotype, and its captions: neutral, preferred, rejected."""
     group, *_ = planted[attribute]

@@ -1,5 +1,6 @@
 """Every method of the quality benchmark runs on the real host, and the benchmark reads what it did."""
 
+import depictions
 import pytest
 import quality
 import rivals
@@ -45,3 +46,12 @@ def test_a_method_draws_and_is_measured(name, host, bench, monkeypatch):
 def test_the_rivals_learn_from_what_the_words_draw(host):
     preferred, rejected = rivals.sides(host, CASE)
     assert preferred.shape == rejected.shape == (64, 4, 8, 8) and not torch.equal(preferred, rejected)
+
+
+def test_depictions_are_measured_in_captions_that_were_not_recorded(host, tmp_path, monkeypatch):
+    monkeypatch.setattr(depictions, "SAMPLING", quality.SAMPLING | {"steps": 8})
+    found = depictions.run(host, 4, tmp_path / "found.json")
+    assert found["hat"].keys() == found["distorted"].keys() == {"cfg 7", "held out"}
+    for name in ("hair", "background"):
+        assert 0 <= found[name]["as others"]["keep"] <= 1
+        assert "preferred_rate" in found[name]["held out"]

@@ -6,6 +6,7 @@ import pytest
 import torch
 from configs import make_config
 
+from rs_corrector.choice import choices
 from rs_corrector.corrector import Corrector
 
 
@@ -80,7 +81,7 @@ def test_a_picture_alone_chooses_what_it_chose_in_a_batch(host, chooser, chosen)
     together = chosen(batch=4)[1][0]
     for number in range(4):
         noise = prepare_noise(torch.zeros(1, 4, 8, 8), 3, [number])
-        assert inside(host).correction.choices(noise, chooser.model.config, 0, 0.0, -1, None) == together[number]
+        assert choices(noise, chooser.model.config, 0, 0.0, -1, None) == together[number]
 
 
 def test_a_second_pass_of_another_size_chooses_the_same_by_a_shared_number(host, chosen):
@@ -106,6 +107,6 @@ def test_two_applies_choose_independently_and_their_order_changes_nothing(host, 
     drawn, swapped = both(one, two), both(two, one)
     torch.testing.assert_close(drawn, swapped, atol=1e-3, rtol=1e-3)
     noise, config = torch.randn(400, 4, 8, 8, generator=torch.manual_seed(0)), chooser.model.config
-    numbers = [inside(host).correction.choices(noise, config, 0, 0.4, -1, mask) for mask in (left, 1 - left, left)]
+    numbers = [choices(noise, config, 0, 0.4, -1, mask) for mask in (left, 1 - left, left)]
     assert torch.equal(numbers[0], numbers[2])
     assert (numbers[0] == numbers[1]).float().mean() == pytest.approx(0.4**2 + 3 * 0.2**2, abs=0.08)
