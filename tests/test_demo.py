@@ -10,8 +10,8 @@ from rs_corrector.cli import main
 
 KEYS = (
     "host images stereotype_rate stereotype_gap preferred_rate group_retention content_kept kept distance "
-    "distance_by_chance shift distribution_distance chance_distance texture_ratio ghost_ratio others_content_kept others_attribute_kept "
-    "others_shown_kept collateral_change quality_gap quality_ratio diversity_ratio seconds"
+    "distance_by_chance shift distribution_distance chance_distance texture_ratio ghost_ratio others_content_kept "
+    "others_attribute_kept others_shown_kept collateral_change quality_gap quality_ratio diversity_ratio seconds"
 ).split()
 
 
