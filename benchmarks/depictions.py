@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from inprocess import Host
-from quality import SAMPLING, chunks, save
+from quality import SAMPLING, after_only, chunks, save
 from rivals import CASES
 from tqdm.auto import tqdm
 
@@ -21,11 +21,6 @@ from rs_corrector.testbed import comparison, measure, portraits, readers
 from rs_corrector.wordings import PLACE, placed
 
 STRONG = 7.0
-KEPT = (
-    "stereotype_rate", "stereotype_gap", "preferred_rate", "group_retention", "content_kept", "kept", "distance",
-    "distance_by_chance", "distribution_distance", "chance_distance", "others_attribute_kept", "collateral_change",
-    "texture_ratio", "ghost_ratio", "quality_ratio",
-)  # fmt: skip
 
 
 def pictures(host, model, count, seed=measure.REPORTING_SEED, contexts=(PLACE,), **sampling):
@@ -35,25 +30,14 @@ def pictures(host, model, count, seed=measure.REPORTING_SEED, contexts=(PLACE,),
         batches, first = [], 0
         for size, own in chunks(count, seed):
             captions = [placed(portraits.neutral(group), contexts[(first + i) % len(contexts)]) for i in range(size)]
-            told = [[torch.cat([host.encode(caption)[0][0] for caption in captions]), {}]]
-            batches.append(host.sample(model, told, size, own, **SAMPLING | sampling))
+            batches.append(host.sample(model, host.encode_each(captions), size, own, **SAMPLING | sampling))
             first += size
         drawn[group] = host.decode(torch.cat(batches))
     return drawn
 
 
 def compared(attribute, before, after, read_before):
-    found = measure.report(attribute, before, after, read_before, portraits.others(attribute))
-    sides = {name: found[name]["after"] for name in ("stereotype_rate", "stereotype_gap")}
-    return {name: (found | sides)[name] for name in KEPT}
-
-
-def keep(attribute, known):
-    """The share of pictures to keep, by what is read of uncorrected ones, {group: (N, A)}."""
-    own = portraits.STEREOTYPES[attribute].group
-    rate = {group: measure.shown(attribute, rows).float().mean().item() for group, rows in known.items()}
-    others = [rate[group] for group in rate if group != own]
-    return min(1.0, sum(others) / len(others) / rate[own])
+    return after_only(measure.report(attribute, before, after, read_before, portraits.others(attribute)))
 
 
 def run(host, count, path):
@@ -70,7 +54,7 @@ def run(host, count, path):
         before = draw(host.model, **held_out)
         cells["held out"] = compared(name, before, draw(ours, **held_out), None)
         if len(portraits.others(name)) > 1:
-            share = keep(name, tuning)
+            share = comparison.as_others(measure.WORLD, name, tuning)
             after = draw(host.apply(corrector, case.group, keep=share))
             cells["as others"] = {"keep": share} | compared(name, plain, after, read[0])
         save(result, path)

@@ -16,6 +16,8 @@ from inprocess import Host
 from quality import SEEDS, Bench, save
 from rivals import CASES
 
+from rs_corrector.recipe import STEPS
+
 KEPT = ("stereotype_rate", "stereotype_gap", "group_retention", "content_kept", "others_content_kept")
 KEPT += ("collateral_change", "quality_ratio", "diversity_ratio")
 
@@ -48,7 +50,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--count", type=int, default=384, help="images to record from")
-    parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--json", type=Path, required=True)
     args = parser.parse_args()
     host = Host()

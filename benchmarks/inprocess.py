@@ -102,6 +102,10 @@ class Host:
                 self._encoded[text] = self.nodes["CLIPTextEncode"]().encode(self.clip, text)[0]
         return self._encoded[text]
 
+    def encode_each(self, captions):
+        """One conditioning of several captions, a row a picture."""
+        return [[torch.cat([self.encode(caption)[0][0] for caption in captions]), {}]]
+
     def sample(self, model, caption, count, seed, steps=20, cfg=3.0, sampler="euler", scheduler="normal", negative=""):
         """The native KSampler on empty latents: (N, 4, size, size) as sockets carry them."""
         latent = {"samples": torch.zeros(count, 4, self.size, self.size)}

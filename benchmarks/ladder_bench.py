@@ -97,8 +97,7 @@ class Bench:
         if not self.rung.scene:
             return caption
         contexts = captions.contexts(held_out=True)
-        rows = [self.host.encode(placed(caption, contexts[i % len(contexts)])) for i in range(count)]
-        return [[torch.cat([tokens for ((tokens, _),) in rows]), {}]]
+        return self.host.encode_each([placed(caption, contexts[i % len(contexts)]) for i in range(count)])
 
     def uncorrected(self, first):
         """{group: pictures} of seeds from `first` on."""
@@ -152,9 +151,7 @@ class Bench:
         """The share of pictures to keep: all others' rate over the group's own where there are several depictions."""
         if not self.rung.several:
             return 0.0
-        group, value = PLANTED[kind]
-        own = (self.known[group][:, self.world.column[kind]] == value).float().mean()
-        return min(1.0, float(self.others(kind)[value] / own))
+        return comparison.as_others(self.world, kind, self.known)
 
     def made(self, corrector):
         """The kinds that a corrector was made for."""
@@ -228,14 +225,13 @@ def make(bench, learnt, steps, contexts=(PLACE,)):
 
 def wordings(bench, kind, contexts):
     """What RS Pairs from Words is told of a kind: as many preferred wordings as the rung has, as often as others."""
-    asked, (_, rejected) = case(kind, PLANTED), PLANTED[kind]
+    asked = case(kind, PLANTED)
     words = {side: getattr(asked, side) for side in ("group", "neutral", "preferred", "rejected")}
     words |= {"others": portraits.OTHERS, "negative": "", "contexts": "\n".join(contexts)}
     if bench.rung.several:
-        often = bench.others(kind).tolist()
-        values = {value: often[i] for i, value in enumerate(portraits.WORDS[kind]) if i != rejected}
-        words["preferred"] = "\n".join(f"{asked.neutral}, {value}" for value in values)
-        words["shares"] = ", ".join(f"{share:.3f}" for share in values.values())
+        often = bench.others(kind)[portraits.others(kind, PLANTED)]
+        words["preferred"] = "\n".join(portraits.preferred(kind, PLANTED))
+        words["shares"] = ", ".join(f"{share:.3f}" for share in often.tolist())
     return words
 
 

@@ -34,8 +34,8 @@ COLUMNS = (
 )  # fmt: skip
 #: What is kept of a cell beside them.
 MORE = (
-    "kept", "distance", "distance_by_chance", "shift", "texture_ratio", "ghost_ratio", "others_attribute_kept",
-    "distribution_distance", "chance_distance",
+    "preferred_rate", "kept", "distance", "distance_by_chance", "shift", "texture_ratio", "ghost_ratio",
+    "others_attribute_kept", "distribution_distance", "chance_distance",
 )  # fmt: skip
 
 
@@ -80,10 +80,7 @@ class Bench:
     def measure(self, draw):
         """All metrics of one method at one strength, but its cost."""
         found = measure.report(self.case.attribute, self.before, self.neutral(draw), self.readings)
-        sides = ("stereotype_rate", "stereotype_gap", "quality_gap")
-        found |= {name: found[name]["after"] for name in sides}
-        found["request_obeyed"] = self.requests(draw)
-        return {name: found[name] for name in (*COLUMNS, *MORE) if name in found}
+        return after_only(found | {"request_obeyed": self.requests(draw)})
 
     def trial(self, draw):
         """What settings are picked by: shares that still show the stereotype, lost content, and lost the group."""
@@ -106,6 +103,12 @@ class Bench:
                 rows[each] = seen.rows / CHUNK / self.sampling["steps"]
         share = min(clocks[draw]) / min(clocks[self.plain]) - rows[draw] / rows[self.plain]
         return {"evaluations": round(rows[draw] - rows[self.plain], 2), "share": round(share, 3)}
+
+
+def after_only(found):
+    """What is kept of a `measure.report`: of what it has before and after, the latter."""
+    found = found | {name: found[name]["after"] for name in ("stereotype_rate", "stereotype_gap", "quality_gap")}
+    return {name: found[name] for name in (*COLUMNS, *MORE) if name in found}
 
 
 class Evaluations:

@@ -6,7 +6,7 @@ import torch
 
 from ..corrector import expand
 from ..counterparts import FEWEST_STEPS, noise_seed
-from .model import schedule, sigmas
+from .model import initial_noise, schedule, sigmas
 from .sampling import euler
 
 
@@ -43,8 +43,7 @@ class Embedded:
             positive, *rest = self.denoise(*rows).chunk(len(names))
             return rest[0] + expand(cfg) * (positive - rest[0]) if rest else positive
 
-        generator = torch.Generator().manual_seed(noise_seed(self.seed, batch, again))
-        noise = torch.randn(count, 4, self.size, self.size, generator=generator)
+        noise = initial_noise(count, noise_seed(self.seed, batch, again), self.size)
         steps = self.steps if below is None else max(self.steps, FEWEST_STEPS)
         return euler(guided, schedule(self.table, steps), noise, hook, latents, mask, below=below)
 

@@ -106,6 +106,18 @@ def readings(world, pictures):
     return {group: world.read(own) for group, own in pictures.items()}
 
 
+def as_others(world, kind, known):
+    """The share of a group's pictures to keep for it to be drawn like all others: their rate over its own, at most 1.
+
+    Args:
+        known: {group: (N, A) attributes} of uncorrected pictures.
+    """
+    group, value = world.planted[kind]
+    shown = {g: rows[:, world.column[kind]] == value for g, rows in known.items()}
+    others = torch.cat([flags for g, flags in shown.items() if g != group])
+    return min(1.0, float(others.float().mean() / shown[group].float().mean()))
+
+
 def rate_or_none(flags):
     """The Wilson interval of flags, None where there are none."""
     return wilson(flags) if len(flags) else None

@@ -38,9 +38,9 @@ def record(bed, folder, args):
     }
     writer = Writer(folder, Pairs(RECORDS, "SD15", base, source))
     for attribute in portraits.STEREOTYPES:
-        group, *words = portraits.wordings(attribute)
+        group, neutral, _, rejected = portraits.wordings(attribute)
         preferred, contexts = portraits.preferred(attribute), portraits.contexts(attribute)
-        said = Wordings(words[0], preferred, words[-1], portraits.OTHERS, contexts=contexts)
+        said = Wordings(neutral, preferred, rejected, portraits.OTHERS, contexts=contexts)
         checkpoint = Embedded(bed.denoise, bed.encode_text, said, LATENT, (1 + args.seed) << 20)
         batches = recorded(
             checkpoint,
@@ -50,7 +50,7 @@ def record(bed, folder, args):
             batch_size=args.batch,
             cfg=args.cfg,
             begun=sha256(repr((said, args.seed, args.cfg, RECIPE)).encode()).hexdigest()[:16],
-            request=mark(*(bed.encode_text(texts).flatten(0, 1) for texts in ([words[0]], [*preferred], [words[-1]]))),
+            request=mark(*(bed.encode_text(texts).flatten(0, 1) for texts in ([neutral], preferred, [rejected]))),
         )
         for _ in tqdm(batches, desc=f"record {group}", total=-(-args.images // args.batch)):
             pass
