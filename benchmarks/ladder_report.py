@@ -128,6 +128,10 @@ def summary(result, method=OURS, **facts):
     rows = ["| latents | " + " | ".join(title for title, *_ in COLUMNS) + " |", "|---" * (1 + len(COLUMNS)) + "|"]
     for (name, own), cells in by_setting(result["cells"]).items():
         if own == method and all(facts.items() <= cell.items() for cell in cells):
+            without = [
+                cell["kind"] for cell in result.get("refused", []) if (setting(cell), cell["method"]) == (name, own)
+            ]
+            name += f" ({', '.join(without)}: refused)" if without else ""
             rows.append(f"| {name} | " + " | ".join(worst(cells, pick, value) for _, pick, value in COLUMNS) + " |")
     return rows
 
@@ -143,6 +147,8 @@ def kinds(result):
         values[3] += f" ({far}; chance {show(cell['distance_by_chance'][far])})"
         before = show(cell["stereotype_rate"]["before"]["value"])
         rows.append("| " + " | ".join([setting(cell), cell["kind"], before, *values]) + " |")
+    for cell in result.get("refused", []):
+        rows.append(f"| {setting(cell)} | {cell['kind']} | refused" + " |" * (1 + len(COLUMNS)))
     return rows
 
 
