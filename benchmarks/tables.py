@@ -343,6 +343,17 @@ def audits():
     return lines
 
 
+def requests():
+    r = json.loads((RESULTS / "requests.json").read_text())["encoders"]
+    categories = list(dict.fromkeys(name for cell in r.values() for name in cell["categories"]))
+    yield "| encoder | prompts | obeyed where it asks | mistaken where not | " + " | ".join(categories) + " |"
+    yield "|---" * (4 + len(categories)) + "|"
+    for name, cell in r.items():
+        right = [f"{cell['categories'][c]:.2f}" if c in cell["categories"] else "" for c in categories]
+        values = [name, str(cell["prompts"]), f"{cell['asked_obeyed']:.2f}", f"{cell['unasked_mistaken']:.2f}", *right]
+        yield "| " + " | ".join(values) + " |"
+
+
 def ladder(table, **arguments):
     """A table of `ladder_report`, of the committed run."""
     r = json.loads((RESULTS / "ladder.json").read_text())
@@ -364,6 +375,7 @@ TABLES = {
         "ladder methods": partial(ladder, ladder_report.methods, grids=(16, 32)),
         "quality distorted": partial(quality, "distorted"),
         "robustness": robustness,
+        "requests": requests,
         "flow": flow,
         "from_words": from_words,
         "training": training,
