@@ -47,9 +47,8 @@ def encoders():
     def encode(text, causal=False, padded=False):
         tokens = tokenizer(unweighted(text), truncation=True, max_length=LENGTH)["input_ids"]
         tokens += [tokenizer.sep_token_id] * (LENGTH - len(tokens)) * padded
-        mask = torch.ones(1, 1, len(tokens), len(tokens), dtype=torch.bool)
-        mask = mask.tril() if causal else mask
-        return model(torch.tensor([tokens]), mask).last_hidden_state[0]
+        everywhere = torch.ones(1, 1, len(tokens), len(tokens), dtype=torch.bool)
+        return model(torch.tensor([tokens]), everywhere.tril() if causal else everywhere).last_hidden_state[0]
 
     sets = tomllib.loads(PROMPTS.read_text())["wordings"]
     ways = {"MiniLM": {}, "MiniLM, causal": {"causal": True}, "MiniLM, padded": {"padded": True}}
@@ -65,7 +64,7 @@ def testbed():
         _, neutral, _, rejected = portraits.wordings(kind)
         named = portraits.phrases(kind)[1]
         others = [each for words in portraits.WORDS.values() for each in words if each != named]
-        words = {"neutral": neutral, "preferred": portraits.preferred(kind)[0], "rejected": rejected, "unrelated": []}
+        words = {"neutral": neutral, "preferred": portraits.preferred(kind)[0], "rejected": rejected}
         for category, more in BESIDE.items():
             said = [each for each in more if named.split()[-1] not in each]  # nothing is stated twice
             words[category] = [f"{portraits.neutral(g)}{each}, {named}" for g in portraits.GROUPS for each in said]
