@@ -97,6 +97,7 @@ def by_setting(cells):
 COLUMNS = (
     ("still shows it", max, lambda c: c["stereotype_rate"]["after"]["value"]),
     ("above the other groups", max, lambda c: c["stereotype_gap"]),
+    ("shows what is preferred", min, lambda c: (c.get("preferred_rate") or {}).get("value")),
     ("least kept attribute", min, lambda c: min(c["kept"].values())),
     ("farthest drift", max, lambda c: max(c["distance"].values())),
     ("texture", None, lambda c: c["texture_ratio"]),
@@ -128,9 +129,7 @@ def summary(result, method=OURS, **facts):
     rows = ["| latents | " + " | ".join(title for title, *_ in COLUMNS) + " |", "|---" * (1 + len(COLUMNS)) + "|"]
     for (name, own), cells in by_setting(result["cells"]).items():
         if own == method and all(facts.items() <= cell.items() for cell in cells):
-            without = [
-                cell["kind"] for cell in result.get("refused", []) if (setting(cell), cell["method"]) == (name, own)
-            ]
+            without = [cell["kind"] for cell in refused(result, name, own)]
             name += f" ({', '.join(without)}: refused)" if without else ""
             rows.append(f"| {name} | " + " | ".join(worst(cells, pick, value) for _, pick, value in COLUMNS) + " |")
     return rows
@@ -140,16 +139,24 @@ def kinds(result):
     """A markdown table of every cell of ours."""
     titles = ["latents", "kind", "before", *(title for title, *_ in COLUMNS)]
     rows = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
-    for cell in (c for c in result["cells"] if c["method"] == OURS):
-        least, far = (pick(cell[n], key=cell[n].get) for pick, n in ((min, "kept"), (max, "distance")))
-        values = [show(value(cell)) for _, _, value in COLUMNS]
-        values[2] += f" ({least})"
-        values[3] += f" ({far}; chance {show(cell['distance_by_chance'][far])})"
-        before = show(cell["stereotype_rate"]["before"]["value"])
-        rows.append("| " + " | ".join([setting(cell), cell["kind"], before, *values]) + " |")
-    for cell in result.get("refused", []):
-        rows.append(f"| {setting(cell)} | {cell['kind']} | refused" + " |" * (1 + len(COLUMNS)))
+    for (name, method), cells in by_setting(result["cells"]).items():
+        if method != OURS:
+            continue
+        for cell in cells:
+            values = {title: show(value(cell)) for title, _, value in COLUMNS}
+            least, far = (pick(cell[n], key=cell[n].get) for pick, n in ((min, "kept"), (max, "distance")))
+            values["least kept attribute"] += f" ({least})"
+            values["farthest drift"] += f" ({far}; chance {show(cell['distance_by_chance'][far])})"
+            before = show(cell["stereotype_rate"]["before"]["value"])
+            rows.append("| " + " | ".join([name, cell["kind"], before, *values.values()]) + " |")
+        for cell in refused(result, name, method):
+            rows.append(f"| {name} | {cell['kind']} | refused" + " |" * (1 + len(COLUMNS)))
     return rows
+
+
+def refused(result, name, method):
+    """Cells of a setting for whose kinds the node makes no corrector."""
+    return [cell for cell in result.get("refused", []) if (setting(cell), cell["method"]) == (name, method)]
 
 
 def methods(result, grids):
@@ -173,7 +180,19 @@ def starts(result):
 
 def lines(result):
     """Every cell as a line of text."""
-    columns = ("before", "rate", "gap", "kept", "drift", "texture", "ghost", "others", "their own", "asked")
+    columns = (
+        "before",
+        "rate",
+        "gap",
+        "preferred",
+        "kept",
+        "drift",
+        "texture",
+        "ghost",
+        "others",
+        "their own",
+        "asked",
+    )
     yield f"{'cell':50}" + "".join(f"{name:>10}" for name in columns)
     for cell in result["cells"]:
         values = [cell["stereotype_rate"]["before"]["value"], *(value(cell) for _, _, value in COLUMNS)]

@@ -69,6 +69,7 @@ class RSCorrectorApply(io.ComfyNode):
                 ),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="Connect to a sampler or guider.")],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -80,5 +81,6 @@ class RSCorrectorApply(io.ComfyNode):
         window = start_percent, end_percent
         if mask is not None:
             mask = mask.reshape(-1, 1, *mask.shape[-2:])
-        patched = host.apply(model, corrector, group, strength, window, obey_requests, mask, keep, choice_seed)
+        node = getattr(cls.hidden, "unique_id", None)
+        patched = host.apply(model, corrector, group, strength, window, obey_requests, mask, keep, choice_seed, node)
         return io.NodeOutput(patched)

@@ -1,7 +1,5 @@
 """Load RS Corrector: corrector weights from the models folder."""
 
-from pathlib import Path
-
 from comfy_api.latest import io
 
 from ..rs_corrector import weights
@@ -48,10 +46,8 @@ class RSCorrectorLoader(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, corrector_name, compile=False):
-        if corrector_name is None:  # it is linked
-            return None
-        status = Path(host.corrector_path(corrector_name)).stat()
-        return f"{corrector_name}:{status.st_mtime_ns}:{status.st_size}:{compile}"
+        """Asked for every prompt, also where nothing is loaded anew: so every picture says which weights it had."""
+        return None if corrector_name is None else host.note_weights(corrector_name)  # None where it is linked
 
     @classmethod
     def execute(cls, corrector_name, compile=False):

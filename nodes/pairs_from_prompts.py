@@ -5,8 +5,9 @@ from comfy_api.latest import io
 
 from ..rs_corrector.corrector import PREFERRED, REJECTED
 from ..rs_corrector.pairs import SIDES
+from ..rs_corrector.request import mark
 from . import host
-from .sampling_inputs import drawing, merged, opened, output, wordings
+from .sampling_inputs import begun_with, drawing, merged, opened, output, wordings
 
 
 class RSCorrectorPairsFromPrompts(io.ComfyNode):
@@ -38,8 +39,11 @@ class RSCorrectorPairsFromPrompts(io.ComfyNode):
         settings = (steps, cfg, sampler_name, scheduler)
         words = (neutral, preferred, rejected, negative)
         writer = opened(SIDES, model, name)
-        facts = writer.resume(group, host.digest(words, width, height, seed, *settings, *host.patches(model)), {}, {})
-        request = host.mark_request(neutral, preferred, rejected=rejected)
+        seed = begun_with(writer, group, seed)
+        begun = host.digest(words, width, height, *settings, *host.patches(model))
+        facts = writer.resume(group, begun, {"seed": seed}, {})
+        spared = [host.tokens_of(neutral), host.tokens_of(preferred)]
+        request = mark(spared, spared, host.tokens_of(rejected))
         sides = {PREFERRED: preferred, REJECTED: rejected}
         while (done := writer.pairs.count(group) // len(sides)) < count:
             size = host.latent_size(model, min(batch_size, count - done), height, width)

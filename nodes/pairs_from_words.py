@@ -6,7 +6,7 @@ from ..rs_corrector.method import RECIPE
 from ..rs_corrector.pairs import RECORDS
 from ..rs_corrector.recording import recorded, report
 from . import host, typed
-from .sampling_inputs import drawing, merged, opened, output
+from .sampling_inputs import begun_with, drawing, merged, opened, output
 from .sheet import Sheet
 
 AUTO, PART, WHOLE = "decided by the wordings", "where the wordings differ", "the whole picture"
@@ -58,12 +58,14 @@ class RSCorrectorPairsFromWords(io.ComfyNode):
         group = group.strip()
         said = typed.parse(neutral, preferred, rejected, others, contexts, shares)
         writer = opened(RECORDS, model, name)
+        seed = begun_with(writer, group, seed)
         known, negative = typed.encoded(clip, said, negative)
         _, *size = host.latent_size(model, 1, height, width)
         checkpoint = host.HostCheckpoint(model, said, known, negative, size, seed, steps, sampler_name, scheduler)
         sheet = Sheet(writer.beside(group, "sheet.png"), lambda z: host.seen(model, vae, z), writer.pairs.count(group))
         bare = [host.told(each, known) for each in said.bare()]
-        settings = (width, height, seed, redraw, steps, cfg, sampler_name, scheduler)
+        request, things = host.mark_request(said, known, clip)
+        settings = (width, height, redraw, steps, cfg, sampler_name, scheduler)
         batches = recorded(
             checkpoint,
             writer,
@@ -73,7 +75,8 @@ class RSCorrectorPairsFromWords(io.ComfyNode):
             cfg=cfg,
             begun=host.digest((*bare, negative), said.contexts, *settings, RECIPE, *host.patches(model)),
             whole={AUTO: None, PART: False, WHOLE: True}[redraw],
-            request=host.mark_request(*bare[:-2], rejected=bare[-2]),
+            request=request,
+            facts={"seed": seed, "things": things},
         )
         for batch in batches:
             sheet.add(batch)

@@ -1,10 +1,14 @@
 """What the nodes that make pairs have in common: their inputs, the set they write, what they return."""
 
+import logging
+
 from comfy_api.latest import io
 
 from ..rs_corrector.pairs import Pairs, Writer
 from . import host
 from .types import RSPairs
+
+log = logging.getLogger("RS-Corrector")
 
 
 def wordings():
@@ -74,6 +78,16 @@ def drawing(said, *more):
 def opened(kind, model, name):
     """The writer of a set in ComfyUI's output directory, made for the model's latents."""
     return Writer(host.pairs_folder(name), Pairs(kind, *host.describe(model)))
+
+
+def begun_with(writer, group, seed):
+    """The seed of a set: the one that it was begun with, where the widget has moved on by itself since."""
+    begun = writer.pairs.source.get(group, {}).get("seed", seed)
+    if begun != seed:
+        log.info(
+            "RS-Corrector: the set goes on with seed %d, with which it was begun; name another for %d", begun, seed
+        )
+    return begun
 
 
 def merged(pairs, others):

@@ -63,10 +63,10 @@ class RSCorrectorTrain(io.ComfyNode):
     def execute(cls, pairs, steps, batch_size, width, learning_rate, seed):
         pairs.shape()
         progress = host.Progress(steps)
-        checkpoint = host.unfinished(pairs, steps, batch_size, width, learning_rate, seed)
+        checkpoint = host.kept_training(pairs, steps, batch_size, width, learning_rate, seed)
 
         def watch(step, history):
-            progress(step + 1, preview=curves(history) if step % 100 == 99 else None)
+            progress(step + 1, preview=curves(history) if step % 100 == 99 and step + 1 < steps else None)
 
         # A prompt runs in inference mode, which forbids gradients: everything that learns is made and kept outside.
         with torch.inference_mode(False), torch.enable_grad():
@@ -83,8 +83,7 @@ class RSCorrectorTrain(io.ComfyNode):
                 watch=watch,
             )
             corrector = corrector.cpu()
-        for old in checkpoint.parent.glob("unfinished-*.safetensors"):
-            old.unlink(missing_ok=True)
+        host.keep_latest(checkpoint)
         report = (
             f"kind {corrector.config.kind}, {len(pairs)} pairs, {len(history.losses)} of {steps} steps\n"
             f"held-out loss {min(v for _, v in history.validation):.4f}: {recipe.HELD_OUT_LOSS[corrector.config.kind]}"

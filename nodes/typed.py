@@ -73,7 +73,7 @@ def encoded(clip, said, negative):
     Raises:
         ValueError: something is typed and no CLIP is connected.
     """
-    texts = said.texts() | ({negative} if isinstance(negative, str) else set())
+    texts = said.texts() + [negative] * isinstance(negative, str)
     if texts and clip is None:
         raise ValueError(
             "expected the checkpoint's CLIP to encode what is typed, got none; connect it to clip, or connect "
@@ -81,7 +81,7 @@ def encoded(clip, said, negative):
         )
     progress = host.Progress(len(texts), log="encoding the wordings")
     known = {}
-    for text in sorted(texts):
+    for text in texts:
         known[text] = host.encode(clip, text)
         progress(len(known), len(texts))
     return known, host.told(negative, known)

@@ -92,7 +92,7 @@ class Corrector(nn.Module):
         self.config, self.name, self.digest = config, name, digest
         self.network = Network(config.latent_channels, config.width, config.levels, sum(self.labels()))
         if config.context:
-            self.register_buffer("requests", torch.zeros(len(config.groups), 2, config.context))
+            self.register_buffer("requests", torch.zeros(len(config.groups), request.ROWS, config.context))
 
     def group_index(self, group):
         """Label index of a group's name; empty means the only group.
@@ -118,16 +118,26 @@ class Corrector(nn.Module):
         return sum(self.labels()[: self.group_index(group)])
 
     def asked(self, tokens, group=""):
-        """Whether prompts ask for the rejected depiction itself, (R,) flags.
+        """Which things of the rejected wording prompts ask for, (R, request.THINGS) flags; see `request.py`.
 
         Args:
-            tokens: (R, T, E) the prompts' embeddings, from the text encoder that the corrector was made with;
-                with any other E, or a corrector made without words, the answer is False.
+            tokens: (R, T, E) the prompts' embeddings.
+
+        Returns:
+            None where that cannot be told: they are of another text encoder than the corrector was made with, or of
+            another of its layers.
         """
-        index = self.group_index(group)
-        if not self.config.context or tokens.shape[-1] != self.config.context:
-            return torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
-        return request.asks(tokens, self.requests[index])
+        asked = self.requests[self.group_index(group)] if self.config.context else None
+        if asked is None or not asked.any():
+            return torch.zeros(len(tokens), request.THINGS, dtype=torch.bool, device=tokens.device)
+        if tokens.shape[-1] != self.config.context or request.foreign(tokens, asked).any():
+            return None
+        return request.things(tokens, asked)
+
+    def things(self, group=""):
+        """What the things of the group's rejected wording are called, as far as that is known."""
+        facts = self.config.training.get(self.config.groups[self.group_index(group)])
+        return facts.get("things", []) if isinstance(facts, dict) else []
 
     def precondition(self, sigma, signal):
         """(c_in, c_out, c_skip, c_noise) of what the network reads and answers.

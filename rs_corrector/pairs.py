@@ -7,7 +7,7 @@ A set is a folder with a manifest and shards, one group a shard, in safetensors 
                             of kind "records": runs of S steps; goal (N, C, H, W) their counterparts, denoised
                             (N, S, C, H, W) the predictions on the way, level (N, S) their VE noise levels, area
                             (N, 1, H, W) where the two may differ, choice (N,) the preferred wording, -1 any
-                            made from words: also request (2, E), see `request.py`
+                            made from words: also request (R, E), see `request.py`
 
 The manifest names a shard only once it is whole, so a run that is cut off keeps all finished shards and goes on
 behind them. Tensors are memory-mapped: a set costs disk, not memory.
@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 
 from .files import replacing
 
-FORMAT, FORMAT_VERSION = "rs-corrector-pairs", 2  # 2: predictions and one counterpart a run
+FORMAT, FORMAT_VERSION = "rs-corrector-pairs", 3  # 2: predictions and one counterpart a run; 3: requests by things
 SIDES, RECORDS = "sides", "records"
 TENSORS = {SIDES: ("latents", "side"), RECORDS: ("goal", "denoised", "level", "area", "choice")}
 REQUEST = "request"
@@ -92,7 +92,7 @@ class Pairs:
         return {name: Rows([shard[name] for shard in opened]) for name in TENSORS[self.kind]}
 
     def request(self, group):
-        """What gives a request for the group's rejected wording away, (2, E); None in a set made without words."""
+        """What gives a request for the group's rejected wording away, (R, E); None in a set made without words."""
         found = (s.open(self.kind).get(REQUEST) for s in self.shards if s.group == group)
         return next((request.float() for request in found if request is not None), None)
 
@@ -206,7 +206,7 @@ class Writer:
         """Write one shard, and then the manifest with it and the group's facts.
 
         Args:
-            request: (2, E) as `request.mark` returns it, or None.
+            request: (R, E) as `request.mark` returns it, or None.
 
         Raises:
             PairsError: no group named; tensors missing, of different lengths or shapes, empty, or not finite.
@@ -225,8 +225,9 @@ class Writer:
         known = replace(self.pairs, shards=self.pairs.shards[-1:]).shape() if self.pairs.shards else shape
         if shape != known:
             raise PairsError(f"expected latents of shape {known}, as in the set, got {shape}; use another name")
-        taken = {s.path.name for s in self.pairs.shards}
-        path = next(p for i in count() if (p := self.beside(group, f"{i:05}.safetensors")).name not in taken)
+        taken = {s.path.name.casefold() for s in self.pairs.shards}  # some file systems know no case
+        names = (self.beside(group, f"{i:05}.safetensors") for i in count())
+        path = next(path for path in names if path.name.casefold() not in taken)
         stored = {
             k: t.detach().cpu().to(torch.float16 if t.is_floating_point() else t.dtype) for k, t in tensors.items()
         }
@@ -275,9 +276,13 @@ def read(folder):
                 f"expected {FORMAT} version {FORMAT_VERSION} at {folder}, got another; choose another name, or delete "
                 "the folder, and run the node that made it"
             )
+        if wrong := next((s["file"] for s in manifest["shards"] if Path(s["file"]).name != s["file"]), None):
+            raise PairsError(f"expected shards beside {path}, got {wrong!r}; get the set again or record it anew")
         shards = tuple(Shard(folder / s["file"], s["group"], s["count"]) for s in manifest["shards"])
         pairs = Pairs(manifest["kind"], manifest["latent_format"], manifest["base"], manifest["source"], shards)
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except PairsError:
+        raise
+    except (ValueError, RecursionError, KeyError, TypeError) as error:
         raise PairsError(f"expected a whole manifest at {path}, got {error!r}; record the set again") from error
     if pairs.kind not in TENSORS:
         raise PairsError(f"expected a kind out of {tuple(TENSORS)} at {folder}, got {pairs.kind!r}")

@@ -10,7 +10,7 @@ from .pairs import PairsError
 ENOUGH = 16
 
 
-def recorded(checkpoint, writer, group, *, count, batch_size, cfg, begun, whole=None, request=None):
+def recorded(checkpoint, writer, group, *, count, batch_size, cfg, begun, whole=None, request=None, facts=None):
     """Record pictures until the set has `count` of them, and yield each `method.Batch` once it is safe, or refused.
 
     Args:
@@ -20,14 +20,15 @@ def recorded(checkpoint, writer, group, *, count, batch_size, cfg, begun, whole=
         cfg: the usual guidance scale.
         begun: a digest of everything that an earlier run and this one must have in common.
         whole: redraw the whole picture, or a part; None decides by what the wordings leave in place.
-        request: (2, E) as `request.mark` returns it, or None.
+        request: (R, E) as `request.mark` returns it, or None.
+        facts: more to remember of the group, for people to read.
 
     Raises:
         PairsError: no group is named, or it was begun with something else; more counterparts are dropped than kept; no
             picture shows the rejected depiction.
     """
     nothing = {"images": 0, "shown": 0, "dropped": 0, "evaluations": 0}
-    facts = writer.resume(group, begun, nothing, checkpoint.wordings.facts())
+    facts = writer.resume(group, begun, nothing, checkpoint.wordings.facts() | (facts or {}))
     before = facts["evaluations"]
     measured = Measured(*(facts[f.name] for f in fields(Measured))) if facts["images"] else None
     while (done := facts["images"]) < count:

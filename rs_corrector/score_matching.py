@@ -1,6 +1,7 @@
 """A corrector from latents that someone marked: one denoiser, a label for each group and side."""
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -71,13 +72,15 @@ def train_denoiser_pair(latents, config, *, batch, seed, device="cpu", held_out=
     history = fit(corrector, loss, seed=seed, validate=validate, **fitting)
     corrector.eval().requires_grad_(False)
     shape = latents[config.groups[0]]["latents"][torch.zeros(1, dtype=torch.int64)].shape[1:]
-    gains = [calibrated(corrector, group, shape, seed, chunk=batch) for group in config.groups]
+    watch = fitting.get("watch")
+    tick = partial(watch, len(history.losses) - 1, history) if watch else None
+    gains = [calibrated(corrector, group, shape, seed, chunk=batch, tick=tick) for group in config.groups]
     corrector.config = replace(config, gains=gains)
     return corrector, history
 
 
 @torch.no_grad()
-def calibrated(corrector, group, shape, seed=0, images=32, steps=20, chunk=32):
+def calibrated(corrector, group, shape, seed=0, images=32, steps=20, chunk=32, tick=None):
     """The gain at which strength 1 is the full correction, found without looking at any picture.
 
     The rejected denoiser stands in for a checkpoint that draws the stereotype. It is sampled (Euler) with the
@@ -87,6 +90,7 @@ def calibrated(corrector, group, shape, seed=0, images=32, steps=20, chunk=32):
         corrector: a trained denoiser_pair with gain 1.
         shape: (C, H, W) of latents.
         chunk: images at once.
+        tick: function that is called at every step; may raise to interrupt.
 
     Returns:
         The first of `GAINS` that reaches the score, or else the one that comes closest.
@@ -101,6 +105,8 @@ def calibrated(corrector, group, shape, seed=0, images=32, steps=20, chunk=32):
         for x in start.to(device).split(chunk):
             label = torch.full((len(x),), first + side, device=device)
             for level, following in zip(levels, levels[1:]):
+                if tick is not None:
+                    tick()
                 sigma = torch.full((len(x),), level, device=device)
                 denoised = correct(x, sigma, corrector.denoise(x, sigma, label))
                 x = x + (x - denoised) / level * (following - level)

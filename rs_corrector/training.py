@@ -163,7 +163,7 @@ def _resume(path, settings, parameters, averages, best, optimizer):
         raise ValueError(f"expected a run of the same settings at {path}, got another; delete it or change them back")
     history = History(**json.loads(metadata["history"]))
     history.validation = [tuple(pair) for pair in history.validation]
-    tensors = load_file(path)
+    tensors = {name: tensor.clone() for name, tensor in load_file(path).items()}  # so that the file can be replaced
     with torch.no_grad():
         for name, p in parameters.items():
             p.copy_(tensors[f"parameter.{name}"])

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from dataclasses import fields
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from .corrector import KINDS, Config, Corrector
 from .files import digest, replacing
 
 #: 2: the weight of a noise level falls with its fourth power, and a corrector may tell requests. 3: one `film` for
-#: all blocks, every pixel normalised by itself. 4: a "delta" reads the prediction, between two levels a group.
-FORMAT_VERSION = 4
+#: all blocks, every pixel normalised by itself. 4: a "delta" reads the prediction, between two levels a group. 5:
+#: requests are told by all that a rejected wording names.
+FORMAT_VERSION = 5
 KEY = "rs_corrector"
 #: The file that comes with the pack.
 SHIPPED = Path(__file__).resolve().parents[1] / "corrector_weights" / "testbed.safetensors"
@@ -123,7 +125,7 @@ def _config(text, path):
     try:
         header = json.loads(text)
         version = header.pop("format_version")
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, RecursionError, KeyError, AttributeError, TypeError) as error:
         raise WeightsError(
             f"expected a JSON header with a format version in {path}, got {text[:40]!r}; {_RETRAIN}"
         ) from error
@@ -144,7 +146,7 @@ def _config(text, path):
 
 def _problems(c):
     def number(value):
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
     if c.kind not in KINDS:
         yield f"a kind out of {KINDS}, got {c.kind!r}"

@@ -75,10 +75,10 @@ class Wordings:
         """(neutral, *preferred, rejected, others), without any context."""
         return self.neutral, *self.preferred, self.rejected, self.others
 
-    def texts(self):
-        """Everything that is said in words, in contexts and without."""
-        bare = {each for each in self.bare() if isinstance(each, str)}
-        return bare | {placed(wording, context) for context in self.contexts for wording in bare}
+    def texts(self, but=()):
+        """Everything that is said in words, in contexts and without; some wordings may be left out."""
+        bare = [each for each in self.bare() if isinstance(each, str) and each not in but]
+        return list(dict.fromkeys([*bare, *(placed(each, context) for context in self.contexts for each in bare)]))
 
     def facts(self):
         """{name: text or list of texts} for people to read; conditionings cannot be."""

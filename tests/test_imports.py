@@ -1,8 +1,10 @@
 """What can be imported where, and what must not be."""
 
 import re
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 PACK = Path(__file__).parents[1]
@@ -26,6 +28,33 @@ def test_the_engine_needs_neither_comfyui_nor_the_demo_extra():
     modules = "card, corrector, distillation, files, network, score_matching, training, weights"
     loaded = python(f"from rs_corrector import {modules}; import sys; print(*sys.modules)").split()
     assert not {"comfy", "diffusers", "transformers", "open_clip", "statsmodels", "PIL"} & set(loaded)
+
+
+def test_the_project_claims_no_public_address():
+    """There is none yet; whoever gives it one changes this."""
+    text = (PACK / "pyproject.toml").read_text()
+    assert not re.search(r"https?://|PublisherId|\[project\.urls\]", text)
+    assert not list((PACK / ".github").rglob("*publish*"))
+
+
+def test_a_wheel_has_everything_that_the_engine_reads(tmp_path):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "rs_corrector", "corrector_weights"):
+        source, target = PACK / name, tmp_path / "source" / name
+        target.parent.mkdir(exist_ok=True)
+        shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
+    build = "import setuptools.build_meta as b; print(b.build_wheel('..'))"
+    subprocess.run([sys.executable, "-c", build], cwd=tmp_path / "source", capture_output=True, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    installed = tmp_path / "installed"
+    zipfile.ZipFile(wheel).extractall(installed)
+    code = (
+        f"import sys; sys.path.insert(0, r'{installed}');"
+        "from rs_corrector import request, weights, wordings;"
+        "print(weights.__file__, len(weights.load(weights.SHIPPED).config.groups));"
+        "assert wordings.shipped() and request.unrelated()"
+    )
+    where, groups = python(code).split()
+    assert Path(where).is_relative_to(installed) and int(groups) == 4
 
 
 def test_only_one_place_touches_the_hosts_internals():

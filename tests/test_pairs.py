@@ -115,7 +115,7 @@ def test_a_broken_set_is_refused(tmp_path):
     with pytest.raises(PairsError, match="a whole manifest"):
         read(tmp_path)
     manifest.write_text(json.dumps(json.loads(whole) | {"format_version": 9}))
-    with pytest.raises(PairsError, match="expected rs-corrector-pairs version 2.*run the node that made it"):
+    with pytest.raises(PairsError, match="expected rs-corrector-pairs version 3.*run the node that made it"):
         read(tmp_path)
     manifest.write_text(whole)
     shard = tmp_path / "ana-00000.safetensors"
@@ -125,6 +125,30 @@ def test_a_broken_set_is_refused(tmp_path):
     shard.unlink()
     with pytest.raises(PairsError, match="expected the shard"):
         read(tmp_path)
+
+
+def test_a_manifest_names_files_beside_it_only(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"mine")
+    writer(tmp_path / "set").append("ana", **sides(8))
+    manifest = tmp_path / "set" / "manifest.json"
+    whole = manifest.read_text()
+    for forged in ("../victim", str(victim)):
+        manifest.write_text(whole.replace("ana-00000.safetensors", forged))
+        with pytest.raises(PairsError, match="expected shards beside"):
+            writer(tmp_path / "set").drop("ana")
+    manifest.write_text("[" * 100_000)
+    with pytest.raises(PairsError, match="a whole manifest"):
+        read(tmp_path / "set")
+    assert victim.read_bytes() == b"mine"
+
+
+def test_groups_that_differ_in_case_only_have_files_that_differ_in_more(tmp_path):
+    w = writer(tmp_path)
+    for group in ("Green", "green"):
+        w.append(group, **sides(8))
+    names = {shard.path.name.lower() for shard in w.pairs.shards}
+    assert len(names) == 2 and read(tmp_path).groups == ("Green", "green")
 
 
 @pytest.mark.parametrize(("kind", "make"), [(SIDES, sides), (RECORDS, runs)])

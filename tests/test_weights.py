@@ -83,6 +83,12 @@ def test_safetensors_without_our_header_are_refused(file):
         weights.load(file)
 
 
+def test_a_header_that_is_nested_too_deeply_is_refused(file):
+    save_file(load_file(file), file, {weights.KEY: "[" * 100_000})
+    with pytest.raises(weights.WeightsError, match="expected a JSON header"):
+        weights.load(file)
+
+
 def test_another_format_version_is_refused(file):
     rewrite(file, format_version=weights.FORMAT_VERSION + 1)
     with pytest.raises(
@@ -104,6 +110,9 @@ def test_another_format_version_is_refused(file):
         (dict(gains=[1.0]), "one positive gain a group"),
         (dict(gains=[1.0, float("nan")]), "one positive gain a group"),
         (dict(sigma_max=0.01), "sigma_min < sigma_max"),
+        (dict(sigma_max=float("inf")), "sigma_min < sigma_max"),
+        (dict(sigma_data=float("inf")), "sigma_data > 0"),
+        (dict(gains=[1.0, float("inf")]), "one positive gain a group"),
         (dict(windows=[(0.1, -1.0)]), "a window of levels"),
         (dict(choices=[["a"], ["b", 2]]), "the preferred wordings of every group as text"),
         (dict(choices=[["a"]]), "the preferred wordings of every group"),

@@ -25,7 +25,7 @@ def test_the_wordings_of_a_picture_share_a_context_and_the_next_picture_has_the_
 def test_every_text_that_is_said_is_known_beforehand():
     script = said(preferred=("a nurse in scrubs", "a nurse in a shirt"), contexts=("{person}, far away", "{person}"))
     names = ("neutral", "preferred", "rejected", "others")
-    assert {script.said(name, number) for name in names for number in range(20)} <= script.texts()
+    assert {script.said(name, number) for name in names for number in range(20)} <= set(script.texts())
 
 
 @pytest.mark.parametrize("contexts", [1, 2, 24, 31])

@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 from rs_corrector import request
 from rs_corrector.files import replacing
 from rs_corrector.testbed import portraits
+from rs_corrector.wordings import Wordings, shipped
 
 PROMPTS = Path(__file__).with_name("prompts.toml")
 ASKING = ("plain", "paraphrased", "among", "long", "weighted", "languages")
@@ -51,6 +52,7 @@ def encoders():
         return model(torch.tensor([tokens]), everywhere.tril() if causal else everywhere).last_hidden_state[0]
 
     sets = tomllib.loads(PROMPTS.read_text())["wordings"]
+    sets = [words | {"others": "a person", "contexts": shipped()} for words in sets]
     ways = {"MiniLM": {}, "MiniLM, causal": {"causal": True}, "MiniLM, padded": {"padded": True}}
     return {name: (partial(encode, **way), sets) for name, way in ways.items()} | {"testbed": testbed()}
 
@@ -65,6 +67,7 @@ def testbed():
         named = portraits.phrases(kind)[1]
         others = [each for words in portraits.WORDS.values() for each in words if each != named]
         words = {"neutral": neutral, "preferred": portraits.preferred(kind)[0], "rejected": rejected}
+        words |= {"others": portraits.OTHERS, "contexts": portraits.contexts(kind)}
         for category, more in BESIDE.items():
             said = [each for each in more if named.split()[-1] not in each]  # nothing is stated twice
             words[category] = [f"{portraits.neutral(g)}{each}, {named}" for g in portraits.GROUPS for each in said]
@@ -93,10 +96,13 @@ def measure(encode, sets, half):
     """What the gate does with prompts of a half (0 tuning, 1 held out)."""
     right = {}
     for words, prompts in halves(sets):
-        marked = request.mark(*(encode(words[name]) for name in ("neutral", "preferred", "rejected")))
+        said = Wordings(
+            words["neutral"], (words["preferred"],), words["rejected"], words["others"], contexts=words["contexts"]
+        )
+        marked, _ = request.marked(said, encode)
         for category, said in prompts.items():
             for prompt in said[half]:
-                asked = marked is not None and bool(request.asks(encode(prompt)[None], marked)[0])
+                asked = marked is not None and bool(request.things(encode(prompt)[None], marked).any())
                 right.setdefault(category, []).append(asked == (category in ASKING))
     pooled = {name: [r for c in names for r in right.get(c, [])] for name, names in (("ask", ASKING), ("not", OTHER))}
     return {

@@ -2,14 +2,13 @@
 
 import copy
 import logging
-from pathlib import Path
+import sys
 
 import comfy.model_management
 import comfy.model_patcher
 import comfy.model_sampling
 import torch
 from comfy.patcher_extension import WrappersMP
-from comfy_execution.progress import get_progress_state
 
 from ...rs_corrector import weights
 from ...rs_corrector.choice import KEEP, choices
@@ -42,7 +41,7 @@ def on_device(corrector, device):
     return corrector if next(corrector.parameters()).device == device else corrector.to(device)
 
 
-def apply(model, patcher, group, strength, window, obey=True, mask=None, keep=0.0, choice_seed=-1):
+def apply(model, patcher, group, strength, window, obey=True, mask=None, keep=0.0, choice_seed=-1, node=None):
     """A clone of `model` whose every sampling run is corrected; strength 0 gives a plain clone.
 
     Args:
@@ -54,6 +53,7 @@ def apply(model, patcher, group, strength, window, obey=True, mask=None, keep=0.
         mask: (M, 1, H, W) where to act, None is everywhere.
         keep: share of pictures that are left as they are.
         choice_seed: what pictures choose by, with their place in the batch; below 0 their own initial noise.
+        node: id of the node in the editor that shows what was done.
     """
     corrector = patcher.model
     check_latents(model, corrector.config)
@@ -65,13 +65,13 @@ def apply(model, patcher, group, strength, window, obey=True, mask=None, keep=0.
         patched.set_additional_models(KEY, registered + [patcher])
 
     def begin(guider, noise):
-        note_weights(corrector)
         prompts = {name: conds for name, conds in guider.conds.items() if obey and KEY not in name}
-        obeyed = asked(prompts, corrector, group, window, mask, noise)
+        requests = asked(prompts, corrector, group, window, mask, noise)
         chosen = choices(noise, corrector.config, corrector.group_index(group), keep, choice_seed, mask)
         sampling = guider.model_patcher.get_model_object("model_sampling")
-        chosen = torch.where(obeyed, KEEP, chosen)
-        return _Run(Correction(corrector, group, strength, *sigma_window(sampling, window), mask, chosen), obeyed)
+        chosen = torch.where(requests.pictures, KEEP, chosen)
+        correction = Correction(corrector, group, strength, *sigma_window(sampling, window), mask, chosen)
+        return _Run(correction, requests, node)
 
     hook(patched, begin, _Run.report)
     return patched
@@ -80,40 +80,53 @@ def apply(model, patcher, group, strength, window, obey=True, mask=None, keep=0.
 class _Run:
     """One run's steps: all pictures corrected but those that are kept, or whose prompts ask for what is corrected."""
 
-    def __init__(self, correction, obeyed):
-        self.correction, self.obeyed = correction, obeyed
+    def __init__(self, correction, requests, node):
+        self.correction, self.requests, self.node = correction, requests, node
 
     def __call__(self, x, sigma, denoised, signal):
         on_device(self.correction.corrector, x.device)
         return self.correction(x, sigma, denoised, signal)
 
     def report(self, levels):
-        """One line in the host's log on what was done in a run of these noise levels."""
+        """Say in the host's log and on the node what was done in a run of these noise levels."""
         c = self.correction
         name, group = c.corrector.name or "corrector", c.group or c.corrector.config.groups[0]
-        kept = int((c.choice == KEEP).sum() - self.obeyed.sum())
-        obeyed, count = int(self.obeyed.sum()), len(c.choice)
-        asking = "the prompt asks" if obeyed == count else f"the prompts of {obeyed} of {count} pictures ask"
-        asking = f"; {asking} for what is corrected and is obeyed" if obeyed else ""
-        asking += f"; {kept} of {count} pictures kept as they are" if kept else ""
+        said = [self._corrected(levels), *self._left_alone()]
+        log.info("RS-Corrector: %s, group %s: %s", name, group, "; ".join(said))
+        if self.requests.unknown:
+            log.warning("RS-Corrector: %s", said[-1])
+        tell(self.node, "\n".join(said))
+
+    def _corrected(self, levels):
+        c = self.correction
         if not c.calls:
-            log.info("RS-Corrector: %s, group %s: nothing corrected in this run%s", name, group, asking)
-            return
+            return "nothing corrected in this run"
         inside = [i for i, sigma in enumerate(levels[:-1], 1) if c.end <= sigma <= c.start]
         steps = f"steps {inside[0]}-{inside[-1]} of {len(levels) - 1}" if inside else "between steps"
-        size = float(c.size) / c.calls
-        said = (
-            "RS-Corrector: %s, group %s, strength %g, %s: corrections of %.1f %% of the prediction's size on average%s"
-        )
-        log.info(said, name, group, c.strength, steps, 100 * size, asking)
+        size = 100 * float(c.size) / c.calls
+        return f"strength {c.strength:g}, {steps}: corrections of {size:.1f} % of the prediction's size on average"
+
+    def _left_alone(self):
+        obeyed, count = int(self.requests.pictures.sum()), len(self.correction.choice)
+        kept = int((self.correction.choice == KEEP).sum()) - obeyed
+        if obeyed:
+            asking = "the prompt asks" if obeyed == count else f"the prompts of {obeyed} of {count} pictures ask"
+            words = ", ".join(f"'{thing}'" for thing in self.requests.things)
+            yield f"{asking} for what is corrected{words and f' ({words})'} and is obeyed"
+        if kept:
+            yield f"{kept} of {count} pictures kept as they are"
+        if self.requests.unknown:
+            yield (
+                "requests are not looked for: expected a prompt by the text encoder and layer that the corrector was "
+                "made with, got another; use the same CLIP and CLIP skip, or make a corrector with yours"
+            )
 
 
-def note_weights(corrector):
-    """Write which file was used into the running prompt, which the host saves with every picture: `_meta.sha256`."""
-    for node in get_progress_state().dynprompt.get_original_prompt().values():
-        named = node.get("inputs", {}).get("corrector_name")
-        if corrector.digest and isinstance(named, str) and Path(named).name == corrector.name:
-            node.setdefault("_meta", {})["sha256"] = corrector.digest
+def tell(node, text):
+    """Show a text on a node of the editor; without a server there is none."""
+    server = sys.modules.get("server")
+    if node is not None and server is not None and getattr(server.PromptServer, "instance", None):
+        server.PromptServer.instance.send_progress_text(text, node)
 
 
 def hook(patched, begin, end=lambda step, levels: None):

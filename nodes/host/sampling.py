@@ -12,7 +12,6 @@ import comfy.utils
 import latent_preview
 import torch
 
-from ...rs_corrector import request
 from .correction import check_2d, fingerprint, noise_scale
 
 #: Pixels per latent of formats on hosts that do not say it themselves; all others there have 8.
@@ -135,19 +134,31 @@ def describe(model):
     return type(model.get_model_object("latent_format")).__name__, base
 
 
-def mark_request(neutral, *preferred, rejected):
-    """What gives a request for the rejected wording away: `request.mark` of conditionings."""
-    tokens = [torch.cat([rows[0] for rows, _ in said]) for said in (neutral, *preferred, rejected)]
-    return request.mark(tokens[0], torch.cat(tokens[1:-1]), tokens[-1])
-
-
 def digest(conditionings, *settings):
-    """A name for wordings and settings, so that a set is never continued with others."""
+    """A name for wordings and settings, so that a set is never continued with others.
+
+    Of a conditioning all of it counts: token embeddings, pooled output, timestep range, guidance and so on.
+    """
     name = hashlib.sha256(repr(settings).encode())
-    for conditioning in conditionings:
-        for tensor, _ in conditioning:
-            name.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    for part in _parts(conditionings):
+        name.update(part)
     return name.hexdigest()[:16]
+
+
+def _parts(value):
+    """What a conditioning consists of, as bytes; of objects that have no text of their own only what they are."""
+    if torch.is_tensor(value):
+        yield repr(tuple(value.shape)).encode() + value.detach().float().cpu().contiguous().numpy().tobytes()
+    elif isinstance(value, dict):
+        for key in sorted(value, key=str):
+            yield str(key).encode()
+            yield from _parts(value[key])
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            yield from _parts(each)
+    else:
+        plain = isinstance(value, (str, int, float, bool, type(None)))
+        yield (repr(value) if plain else type(value).__qualname__).encode()
 
 
 class Progress:

@@ -19,7 +19,7 @@ from ..method import RECIPE
 from ..pairs import RECORDS, Pairs, Writer, read
 from ..recipe import STEPS, WIDTH, train
 from ..recording import recorded, report
-from ..request import mark
+from ..request import marked
 from ..wordings import Wordings
 from . import comparison, measure, model, portraits
 from .checkpoint import Embedded
@@ -41,6 +41,7 @@ def record(bed, folder, args):
         group, neutral, _, rejected = portraits.wordings(attribute)
         preferred, contexts = portraits.preferred(attribute), portraits.contexts(attribute)
         said = Wordings(neutral, preferred, rejected, portraits.OTHERS, contexts=contexts)
+        request, things = marked(said, lambda text: bed.encode_text([text])[0])
         checkpoint = Embedded(bed.denoise, bed.encode_text, said, LATENT, (1 + args.seed) << 20)
         batches = recorded(
             checkpoint,
@@ -50,7 +51,8 @@ def record(bed, folder, args):
             batch_size=args.batch,
             cfg=args.cfg,
             begun=sha256(repr((said, args.seed, args.cfg, RECIPE)).encode()).hexdigest()[:16],
-            request=mark(*(bed.encode_text(texts).flatten(0, 1) for texts in ([neutral], preferred, [rejected]))),
+            request=request,
+            facts={"things": things},
         )
         for _ in tqdm(batches, desc=f"record {group}", total=-(-args.images // args.batch)):
             pass

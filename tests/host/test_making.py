@@ -1,6 +1,7 @@
 """Make a corrector inside the graph: the nodes, one after the other, on the real host."""
 
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -172,6 +173,15 @@ def test_several_preferred_wordings_become_one_corrector_that_chooses(host, bed,
     assert again.shards == pairs.shards
 
 
+@pytest.mark.parametrize("node", ["RSCorrectorPairsFromWords", "RSCorrectorPairsFromPrompts"])
+def test_a_set_goes_on_with_its_own_seed_where_the_widget_has_moved_on(record, caplog, node):
+    caplog.set_level("INFO")
+    made = record(node, name=f"moved {node}")
+    again = record(node, name=f"moved {node}", seed=SETTINGS["seed"] + 1)
+    assert again.shards == made.shards and again.source["green"]["seed"] == SETTINGS["seed"]
+    assert f"goes on with seed {SETTINGS['seed']}" in caplog.text
+
+
 def test_latents_of_every_format_are_seen_without_a_vae(host, bed):
     import comfy.latent_formats as formats
 
@@ -265,13 +275,14 @@ def test_training_can_be_interrupted_and_the_graph_stays_usable(host, record, be
     assert train(host, pairs)[0].model.config.groups == ("green",)
 
 
-def test_training_goes_on_after_an_interruption_and_cleans_up(host, record):
+def test_training_goes_on_after_an_interruption_and_is_there_at_once_afterwards(host, record):
     import comfy.model_management as management
 
     pairs = record(name="resumed")
     folder, settings = pairs.shards[0].path.parent, dict(steps=40)
     whole = train(host, pairs, **settings)[0].model
-    assert not list(folder.glob("unfinished*"))
+    (kept,) = folder.glob("training-*")
+    kept.unlink()
     steps, node = [], host.nodes["RSCorrectorTrain"]
     recipe = sys.modules[node.execute.__func__.__module__].recipe
     original = recipe.train
@@ -289,10 +300,21 @@ def test_training_goes_on_after_an_interruption_and_cleans_up(host, record):
         patch.setattr(recipe, "train", interrupted)
         with pytest.raises(management.InterruptProcessingException):
             train(host, pairs, **settings)
-        assert len(list(folder.glob("unfinished*"))) == 1 and steps == list(range(6))
+        assert list(folder.glob("training-*")) == [kept] and steps == list(range(6))
         resumed = train(host, pairs, **settings)[0].model
-    assert steps[6] == 6 and not list(folder.glob("unfinished*"))
-    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters()))
+        assert steps[6:] == list(range(6, 40))
+        again = train(host, pairs, **settings)[0].model
+    assert len(steps) == 40, "after another workflow, whose results took its place, nothing is trained anew"
+    for same in (resumed, again):
+        assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), same.parameters()))
+
+
+def test_trainings_of_other_settings_are_kept_up_to_a_few(host, record):
+    pairs = record(name="kept")
+    for steps in range(20, 26):
+        train(host, pairs, steps=steps)
+        kept = list(pairs.shards[0].path.parent.glob("training-*"))
+        assert len(kept) == min(steps - 19, 4)
 
 
 def test_an_unfinished_training_of_pairs_that_changed_since_is_not_in_the_way(host, bed):
@@ -302,14 +324,14 @@ def test_an_unfinished_training_of_pairs_that_changed_since_is_not_in_the_way(ho
     inputs = dict(model=bed.model, vae=bed.vae, group="green", name="sorted_again")
     images = torch.rand(2, 12, 64, 64, 3)
     pairs = node.execute(**inputs, preferred=images[0], rejected=images[1]).args[0]
-    left = pairs.shards[0].path.with_name("unfinished-0123456789ab.safetensors")
+    left = pairs.shards[0].path.with_name("training-0123456789ab.safetensors")
     left.write_bytes(b"of another run")
     management.interrupt_current_processing()
     with pytest.raises(management.InterruptProcessingException):
         train(host, pairs)
     again = node.execute(**inputs, preferred=images[1], rejected=images[0]).args[0]
     assert train(host, again)[0].model.config.kind == "denoiser_pair"
-    assert not list(left.parent.glob("unfinished*"))
+    assert left.read_bytes() == b"of another run"
 
 
 def test_training_learns_inside_a_prompt_and_its_result_can_be_cast_there_and_learn_again(host, record):
@@ -370,3 +392,39 @@ def test_a_sampler_that_counts_its_own_steps_is_refused(record):
 def test_what_is_linked_is_no_reason_to_run_again(host):
     assert host.nodes["RSCorrectorPairsFromSorted"].fingerprint_inputs(folder=None) is None
     assert host.nodes["RSCorrectorLoader"].fingerprint_inputs(None) is None
+
+
+@pytest.fixture(scope="module")
+def nodes(host):
+    """The pack's `nodes.host`, as ComfyUI has loaded it."""
+    return sys.modules[host.nodes["RSCorrectorSave"].__module__].host
+
+
+def test_links_below_a_folder_are_followed_and_no_name_leads_out_of_it(nodes, tmp_path):
+    inputs = Path(nodes.folders.folder_paths.get_input_directory())
+    inputs.mkdir(exist_ok=True)
+    (inputs / "linked").symlink_to(tmp_path, target_is_directory=True)
+    assert nodes.sorted_folder("linked/mine").parent.resolve() == tmp_path.resolve()
+    for name in ("../out", "/etc", "a/../../b", "", ".", "linked/../.."):
+        with pytest.raises(ValueError, match="expected a name for a place inside"):
+            nodes.sorted_folder(name)
+
+
+def test_a_corrector_is_saved_under_a_name_where_it_can_be_written(nodes, tmp_path, monkeypatch):
+    for name in ("", " ", ".safetensors", "mine/"):
+        with pytest.raises(ValueError, match="expected a name for the file"):
+            nodes.corrector_file(name)
+    paths = [str(tmp_path / "read_only"), str(tmp_path / "mine"), str(nodes.folders.weights.SHIPPED.parent)]
+    (tmp_path / "read_only").mkdir()
+    monkeypatch.setattr(nodes.folders.folder_paths, "get_folder_paths", lambda name: paths)
+    monkeypatch.setattr(nodes.folders.os, "access", lambda place, mode: place != tmp_path / "read_only")
+    assert nodes.corrector_file("sub/new") == tmp_path / "mine" / "sub" / "new.safetensors"
+
+
+def test_a_set_is_named_by_all_of_its_conditionings(nodes):
+    tokens = torch.ones(1, 77, 8)
+    more = [{}, {"pooled_output": torch.ones(1, 4)}, {"pooled_output": torch.zeros(1, 4)}, {"start_percent": 0.5}]
+    more += [{"guidance": 3.5}, {"guidance": 4.0}]
+    names = {nodes.digest([[[tokens, extras]]], 20) for extras in more}
+    assert len(names) == len(more)
+    assert nodes.digest([[[tokens.clone(), {"pooled_output": torch.ones(1, 4)}]]], 20) in names

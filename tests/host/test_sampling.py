@@ -1,6 +1,8 @@
 """The update inside ComfyUI's own sampling loop, on the real host with native nodes around it."""
 
 import logging
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +15,8 @@ def test_a_prompt_that_asks_for_the_attribute_itself_is_obeyed(host, bed, apply,
     caplog.set_level(logging.INFO)
     asked = ", wearing a hat, blond hair"
     assert torch.equal(sample(apply(), more=asked), sample(bed.model, more=asked))
-    assert "nothing corrected in this run; the prompt asks for what is corrected and is obeyed" in caplog.text
+    words = "the prompt asks for what is corrected ('hat') and is obeyed"
+    assert f"nothing corrected in this run; {words}" in caplog.text
     both = torch.cat([host.encode(f"a portrait of a person in a green shirt{w}")[0][0] for w in ("", asked)])
     for count in (2, 4, 5):
         drawn = [host.sample(model, [[both, {}]], count, 3, steps=4) for model in (bed.model, apply())]
@@ -22,6 +25,28 @@ def test_a_prompt_that_asks_for_the_attribute_itself_is_obeyed(host, bed, apply,
         assert f"the prompts of {count // 2} of {count} pictures ask for what is corrected" in caplog.text
     for model, more in ((apply(obey_requests=False), asked), (apply(), ", blond hair"), (apply(), ", bare-headed")):
         assert not torch.equal(sample(model, more=more), sample(bed.model, more=more))
+
+
+def test_the_node_shows_what_was_done_and_what_was_left_alone(host, apply, sample, monkeypatch):
+    shown = []
+    instance = SimpleNamespace(send_progress_text=lambda text, node: shown.append((node, text)))
+    monkeypatch.setitem(sys.modules, "server", SimpleNamespace(PromptServer=SimpleNamespace(instance=instance)))
+    monkeypatch.setattr(host.nodes["RSCorrectorApply"], "hidden", SimpleNamespace(unique_id="7"))
+    sample(model := apply())
+    sample(model, more=", wearing a hat")
+    (first, done), (second, left) = shown
+    assert first == second == "7"
+    assert "steps 1-4 of 4" in done and left == (
+        "nothing corrected in this run\nthe prompt asks for what is corrected ('hat') and is obeyed"
+    )
+
+
+def test_a_prompt_of_another_text_encoder_is_noticed_and_corrected(host, bed, apply, caplog):
+    caplog.set_level(logging.WARNING)
+    ((tokens, more),) = host.encode("a portrait of a person in a green shirt, wearing a hat")
+    foreign = [[tokens.flip(-1), more]]
+    assert not torch.equal(*(host.sample(model, foreign, 1, 3, steps=2) for model in (apply(), bed.model)))
+    assert "requests are not looked for" in caplog.text and "CLIP skip" in caplog.text
 
 
 def test_a_request_counts_in_the_part_of_the_schedule_that_it_is_for(host, bed, apply):

@@ -74,11 +74,28 @@ def test_an_audit_from_the_shell_draws_through_a_running_server(server, tmp_path
 
 
 def test_a_saved_picture_says_how_it_was_made_and_with_which_weights(server):
-    for seed in (1, 2):  # the second time only the samplers run
-        picture = server.run(with_inputs("8", seed=seed) | {"6": with_inputs("6", batch_size=1)["6"]})["12"][0]
+    small = with_inputs("6", batch_size=1)["6"]
+    changes = ("8", dict(seed=1)), ("8", dict(seed=2)), ("12", dict(filename_prefix="other")), ("3", dict(strength=0))
+    for node, inputs in changes:  # the second time only the samplers run, the third time only Save does
+        picture = server.run(with_inputs(node, **inputs) | {"6": small})["12"][0]
         prompt = json.loads(Image.open(BytesIO(picture)).info["prompt"])
-        assert prompt["3"]["inputs"]["strength"] == 1 and prompt["8"]["inputs"]["seed"] == seed
+        assert inputs.items() <= prompt[node]["inputs"].items()
         assert prompt["2"]["_meta"]["sha256"] == hashlib.sha256(weights.SHIPPED.read_bytes()).hexdigest()[:16]
+
+
+def test_correctors_of_one_name_in_two_folders_are_told_apart(server):
+    folder, shipped = server.base / "models" / "rs_correctors", weights.load(weights.SHIPPED)
+    workflow = with_inputs("6", batch_size=1)
+    for loader, apply, name in (("2", "3", "a/x.safetensors"), ("20", "30", "b/x.safetensors")):
+        weights.save(shipped, folder / name, torch.float16 if name[0] == "a" else torch.float32)
+        workflow[loader] = {"class_type": "RSCorrectorLoader", "inputs": {"corrector_name": name}}
+        model = {"corrector": [loader, 0], "model": ["1" if apply == "3" else "3", 0]}
+        workflow[apply] = {"class_type": "RSCorrectorApply", "inputs": WORKFLOW["3"]["inputs"] | model}
+    workflow["8"]["inputs"]["model"] = ["30", 0]
+    prompt = json.loads(Image.open(BytesIO(server.run(workflow)["12"][0])).info["prompt"])
+    for loader in ("2", "20"):
+        content = (folder / prompt[loader]["inputs"]["corrector_name"]).read_bytes()
+        assert prompt[loader]["_meta"]["sha256"] == hashlib.sha256(content).hexdigest()[:16]
 
 
 @pytest.mark.parametrize(
