@@ -56,11 +56,11 @@ def marked(said, encode):
         For `things`, and a list of words; None and no word where the rejected wording names nothing of its own.
     """
     naming = [text for text in said.preferred if any(f" {negation} " in f" {text} " for negation in NEGATIONS)]
-    spared = [each for each in said.bare() if each not in (said.rejected, *naming)]
-    known = [*said.texts(but=[said.rejected, *naming]), *unrelated()]
-    negations = [f"{said.neutral} {negation}" for negation in NEGATIONS]
-    spared, known, negations = ([encode(text) for text in texts] for texts in (spared, known, negations))
-    request = mark(spared, known, encode(said.rejected), negations)
+    aside = said.rejected, *naming
+    known = {text: encode(text) for text in (*said.texts(but=aside), *unrelated())}
+    spared = [known[each] for each in said.bare() if each not in aside]
+    negations = [encode(f"{said.neutral} {negation}") for negation in NEGATIONS]
+    request = mark(spared, list(known.values()), encode(said.rejected), negations)
     if request is None:
         return None, []
     return request, named(request, {word: encode(word) for word in dict.fromkeys(said.rejected.split())})

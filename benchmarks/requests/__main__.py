@@ -96,10 +96,8 @@ def measure(encode, sets, half):
     """What the gate does with prompts of a half (0 tuning, 1 held out)."""
     right = {}
     for words, prompts in halves(sets):
-        said = Wordings(
-            words["neutral"], (words["preferred"],), words["rejected"], words["others"], contexts=words["contexts"]
-        )
-        marked, _ = request.marked(said, encode)
+        sides = words["neutral"], (words["preferred"],), words["rejected"], words["others"]
+        marked, _ = request.marked(Wordings(*sides, contexts=words["contexts"]), encode)
         for category, said in prompts.items():
             for prompt in said[half]:
                 asked = marked is not None and bool(request.things(encode(prompt)[None], marked).any())
