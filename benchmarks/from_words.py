@@ -130,7 +130,7 @@ def as_made_for_sd15(corrector):
 def cost_ratio(corrector, base_gflop, size):
     """Added arithmetic of the corrector over that of the teacher: two evaluations of the base model."""
     x = torch.zeros(1, corrector.config.latent_channels, size, size)
-    return gflop(lambda: corrector.delta(x, torch.ones(1), x)) / (2 * base_gflop)
+    return gflop(lambda: corrector.deltas(x, torch.ones(1), x)) / (2 * base_gflop)
 
 
 def gflop(call):

@@ -22,8 +22,12 @@ from .choice import KEEP
 from .network import Network
 
 KINDS = ("denoiser_pair", "delta")
-#: Labels of a denoiser_pair, for every group.
+#: A picture is one that has to be corrected where its prediction calls for more than this share of it, at a noise level
+#: where corrections are at least so strong.
+DECIDED, FROM = 0.85, 0.5
+#: Labels of a denoiser_pair for every group, and of a delta for every preferred depiction.
 PREFERRED, REJECTED = 0, 1
+READ, LED = 0, 1
 
 
 @dataclass(frozen=True)
@@ -109,9 +113,8 @@ class Corrector(nn.Module):
         return known.index(group)
 
     def labels(self):
-        """How many labels of the network each group has: both sides of a pair, or a preferred depiction each."""
-        pair = self.config.kind == "denoiser_pair"
-        return [2 if pair else len(choices) for choices in self.config.choices]
+        """How many labels of the network each group has: two for every preferred depiction; a pair has one of those."""
+        return [2 * len(choices) for choices in self.config.choices]
 
     def first_label(self, group):
         """The group's first label of the network; see `labels`."""
@@ -167,8 +170,8 @@ class Corrector(nn.Module):
         _, _, c_skip, _ = self.precondition(sigma, signal)
         return expand(c_skip) * x + self.raw(x, sigma, label, signal)
 
-    def delta(self, x, sigma, denoised, group="", signal=1.0, choice=0):
-        """The full correction towards the preferred depiction, in x0 space.
+    def deltas(self, x, sigma, denoised, group="", signal=1.0, choice=0):
+        """The full correction towards the preferred depiction, in x0 space, by what is read and to follow.
 
         Args:
             x: (B, C, H, W) noisy latent in model space, ``signal * z + sigma * n``; what a denoiser_pair reads.
@@ -179,15 +182,19 @@ class Corrector(nn.Module):
             choice: index of the group's preferred depiction, a number or (B,) int64; a denoiser_pair has one.
 
         Returns:
-            (B, C, H, W), times the group's gain.
+            Two (B, C, H, W), times the group's gain: what this prediction by itself calls for, on average over
+            pictures that have to be corrected and those that need nothing; and what it calls for if the picture is one
+            of the former. A denoiser_pair has one for both.
         """
-        gain, first = self.config.gains[self.group_index(group)], self.first_label(group)
-        if self.config.kind == "delta":
-            return gain * self.raw(denoised, sigma, self._labels(x, first) + choice, signal)
-        labels = torch.cat([self._labels(x, first + side) for side in (PREFERRED, REJECTED)])
+        gain, first = self.config.gains[self.group_index(group)], self.first_label(group) + 2 * choice
+        labels = torch.cat([self._labels(x, side) + first for side in (0, 1)])
         signals = signal.repeat(2) if torch.is_tensor(signal) else signal
-        preferred, rejected = self.raw(torch.cat([x, x]), sigma.repeat(2), labels, signals).chunk(2)
-        return gain * (preferred - rejected)  # the skip terms cancel
+        seen = denoised if self.config.kind == "delta" else x
+        one, two = self.raw(seen.repeat(2, 1, 1, 1), sigma.repeat(2), labels, signals).chunk(2)
+        if self.config.kind == "delta":
+            return gain * one, gain * two
+        difference = gain * (one - two)  # the skip terms cancel
+        return difference, difference
 
     def score(self, z, group=""):
         """How preferred clean latents are, by this pair of denoisers: (B,), positive is preferred."""
@@ -218,6 +225,11 @@ class Corrector(nn.Module):
 class Correction:
     """The update of the denoised prediction over one run, ``D' = D + strength * mask * w(sigma) * delta``.
 
+    A picture on its way from the rejected depiction to the preferred one may look like a third on the way, lilac
+    between rose and sky, which others show by right. So it is decided once whether a picture is to be corrected: where
+    what its prediction calls for is nearly (`DECIDED`) what it would call for in a picture that has to be, it is from
+    then on.
+
     Args:
         corrector: a `Corrector`.
         group: whom it is for.
@@ -237,7 +249,8 @@ class Correction:
         if not start > end:
             raise ValueError(f"expected a window whose start sigma lies above its end, got {start} to {end}; swap them")
         self.corrector, self.group, self.strength, self.start, self.end = corrector, group, strength, start, end
-        self.mask, self.choice, self._placed, self._picked, self.calls, self.size = mask, choice, None, None, 0, 0.0
+        self.mask, self.choice, self._placed, self._picked, self._led = mask, choice, None, None, None
+        self.calls, self.size = 0, 0.0
 
     def __call__(self, x, sigma, denoised, signal=1.0):
         """Correct one prediction: (B, C, H, W), (B,), (B, C, H, W) -> (B, C, H, W).
@@ -257,10 +270,11 @@ class Correction:
             t if rows is None or not torch.is_tensor(t) else t[rows] for t in (x, sigma, signal, denoised, mask)
         )
         sigma = sigma.float()
-        delta = self.corrector.delta(x.float(), sigma, before.float(), self.group, signal, choice)
-        update = self.strength * expand(weight(sigma, signal, *self.window)) * delta
+        read, led = self.corrector.deltas(x.float(), sigma, before.float(), self.group, signal, choice)
         if mask is not None:
-            update = update * mask
+            read, led = mask * read, mask * led
+        w = weight(sigma, signal, *self.window)
+        update = self.strength * expand(w) * torch.where(expand(self._decided(read, led, w)), led, read)
         self.calls, self.size = self.calls + 1, self.size + update.norm() / before.norm()
         update = update.to(denoised.dtype)
         return denoised + update if rows is None else denoised.index_add(0, rows, update)
@@ -275,6 +289,14 @@ class Correction:
             choice = choice if rows is None else choice[rows]
             self._picked = len(x), None if rows is None else rows.to(x.device), choice.to(x.device)
         return self._picked[1:]
+
+    def _decided(self, read, led, w):
+        """Which pictures are to be corrected, by this step or one before it: (B,) flags."""
+        if self._led is None or len(self._led) != len(read):
+            self._led = torch.zeros(len(read), dtype=torch.bool, device=read.device)
+        share = (read * led).sum((1, 2, 3)) / led.square().sum((1, 2, 3)).clamp_min(1e-12)
+        self._led = self._led | ((share > DECIDED) & (w > FROM))
+        return self._led
 
     def _place(self, x):
         if self._placed is None or len(self._placed) != len(x) or self._placed.shape[2:] != x.shape[2:]:

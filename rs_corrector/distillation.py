@@ -2,7 +2,7 @@
 
 import torch
 
-from .corrector import Corrector, weight
+from .corrector import LED, READ, Corrector, expand, weight
 from .training import fit
 
 #: Records are drawn in proportion to w(sigma), and no less than this.
@@ -11,6 +11,9 @@ LEAST = 0.02
 
 def distil(records, config, *, batch, seed, device="cpu", held_out=None, **fitting):
     """Regress area * (goal - D) by relative error; where nothing was needed, relative to what usually is.
+
+    What was needed is learnt among all records, and by itself: there as often on the way to the counterpart as where a
+    prediction was recorded. See `Corrector.deltas`.
 
     Args:
         records: {group: {"denoised": (N, S, C, H, W), "level": (N, S), "goal": (N, C, H, W), "area": (N, 1, H, W),
@@ -29,14 +32,14 @@ def distil(records, config, *, batch, seed, device="cpu", held_out=None, **fitti
     corrector = Corrector(config).to(device)
     probe = torch.Generator().manual_seed(seed)
     chances = relevance(records, config)
-    usual = energy(draw(records, config, chances, 1024, probe)["target"])
+    usual = draw(records, config, chances, 1024, probe)["size"]
     if not usual.any():
         raise ValueError("expected two wordings that differ, got no difference in any record; choose other words")
     usual = usual[usual > 0].mean().to(device)
 
     def relative_error(rows):
         error = corrector.raw(rows["denoised"], rows["level"], rows["label"]) - rows["target"]
-        size = energy(rows["target"])  # exactly 0 where nothing was needed
+        size = rows["size"]  # exactly 0 where nothing was needed
         return (energy(error) / torch.where(size > 0, size + 1e-2 * usual, usual)).mean()
 
     validate = None
@@ -72,7 +75,9 @@ def relevance(records, config):
 
 
 def draw(records, config, chances, count, generator, device="cpu"):
-    """A batch with every group equally often: {"denoised", "level", "label", "target"}.
+    """A batch with every group equally often: {"denoised", "level", "target", "size", "label"}.
+
+    What was needed is in it twice, under either label; the size is its energy where it was recorded.
 
     A run that needed nothing has no label of its own and is learnt under one of its group's.
     """
@@ -82,8 +87,14 @@ def draw(records, config, chances, count, generator, device="cpu"):
         run, step = picks // chance.shape[1], picks % chance.shape[1]
         rows = records[group]
         denoised, goal, area = rows["denoised"][run, step], rows["goal"][run], rows["area"][run]
-        part = {"denoised": denoised, "level": rows["level"][run, step], "target": area * (goal - denoised)}
+        target = area * (goal - denoised)
         anyone = torch.randint(len(choices), (share,), generator=generator)
-        parts.append(part | {"label": first + torch.where(rows["choice"][run] < 0, anyone, rows["choice"][run])})
-        first += len(choices)
+        choice = torch.where(rows["choice"][run] < 0, anyone, rows["choice"][run])
+        part = {"denoised": denoised, "level": rows["level"][run, step], "target": target, "size": energy(target)}
+        part["label"] = first + 2 * choice + READ
+        led = {name: values[part["size"] > 0] for name, values in part.items()}
+        along = expand((2 * torch.rand(len(led["size"]), generator=generator) - 1).clamp_min(0))
+        led |= {"denoised": led["denoised"] + along * led["target"], "target": (1 - along) * led["target"]}
+        parts += [part, led | {"label": led["label"] + LED - READ}]
+        first += 2 * len(choices)
     return {name: torch.cat([part[name] for part in parts]).to(device) for name in parts[0]}

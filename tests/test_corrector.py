@@ -31,6 +31,10 @@ def random_corrector(**changes):
     return corrector.eval().requires_grad_(False)
 
 
+def delta_of(corrector, *prediction, **more):
+    return corrector.deltas(*prediction, **more)[0]
+
+
 def closed_form_delta(sigma):
     """D+ - D- for N(+-MEAN, S^2): 2 sigma^2 MEAN / (S^2 + sigma^2)."""
     return expand(2 * sigma**2 / (S**2 + sigma**2)) * MEAN
@@ -61,7 +65,7 @@ def test_delta_of_a_trained_pair_matches_two_gaussians(gaussian_pair, sigma):
     """At noise levels where the two overlap; below, neither denoiser ever saw the other's latents."""
     sigma = torch.full((256,), sigma)
     x = torch.cat([noisy(sigma[:128], 1), noisy(sigma[128:], -1)])
-    assert relative_error(gaussian_pair.delta(x, sigma, x).mean(0), closed_form_delta(sigma)[0]) < 0.1
+    assert relative_error(delta_of(gaussian_pair, x, sigma, x).mean(0), closed_form_delta(sigma)[0]) < 0.1
 
 
 def test_the_score_tells_preferred_from_rejected(gaussian_pair):
@@ -98,7 +102,7 @@ def test_a_distilled_corrector_leads_predictions_to_their_counterparts_and_leave
     config, held_out = make_config(kind="delta", windows=[(0.1, 4.0)]), recorded_runs(1)
     corrector, _ = distil({"a": recorded_runs(0, 2048)}, config, steps=400, batch=96, lr=4e-3, seed=0)
     denoised, level = held_out["denoised"][:, 4], held_out["level"][:, 4]
-    delta = corrector.delta(denoised, level, denoised)
+    delta = delta_of(corrector, denoised, level, denoised)
     expected = held_out["area"] * (held_out["goal"] - denoised)
     assert relative_error(delta, expected) < 0.15 and delta[..., 2:].abs().mean() < 0.1 * delta[..., :2].abs().mean()
 
@@ -110,14 +114,14 @@ def test_flow_and_ve_agree_on_the_same_latent(sigma, sigma_data):
     x = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(0)) * (sigma**2 + 1) ** 0.5
     ve = torch.full((2,), sigma)
     flow = ve / (1 + ve)
-    expected = corrector.delta(x, ve, x)
-    assert relative_error(corrector.delta(x * expand(1 - flow), flow, x, signal=1 - flow), expected) < 1e-3
+    expected = delta_of(corrector, x, ve, x)
+    assert relative_error(delta_of(corrector, x * expand(1 - flow), flow, x, signal=1 - flow), expected) < 1e-3
 
 
 @pytest.mark.parametrize("kind", ["denoiser_pair", "delta"])
 def test_the_flow_form_is_finite_and_not_zero_at_pure_noise(kind):
     x = torch.randn(2, *SHAPE)
-    delta = random_corrector(kind=kind).delta(x, torch.ones(2), x, signal=torch.zeros(2))
+    delta = delta_of(random_corrector(kind=kind), x, torch.ones(2), x, signal=torch.zeros(2))
     assert delta.isfinite().all() and delta.abs().max() > 0
 
 
@@ -125,7 +129,7 @@ def test_the_flow_form_is_finite_and_not_zero_at_pure_noise(kind):
 @settings(max_examples=20, deadline=None)
 def test_any_size_of_latent_is_corrected(height, width):
     x = torch.randn(1, SHAPE[0], height, width)
-    assert random_corrector(levels=3).delta(x, torch.ones(1), x).shape == x.shape
+    assert delta_of(random_corrector(levels=3), x, torch.ones(1), x).shape == x.shape
 
 
 @given(batch=st.integers(2, 6), kind=st.sampled_from(["denoiser_pair", "delta"]))
@@ -133,8 +137,8 @@ def test_any_size_of_latent_is_corrected(height, width):
 def test_a_sample_does_not_depend_on_its_batch_mates(batch, kind):
     corrector, x = random_corrector(kind=kind), torch.randn(batch, *SHAPE)
     sigma = torch.linspace(0.2, 5, batch)
-    together = corrector.delta(x, sigma, x)
-    alone = torch.cat([corrector.delta(x[i : i + 1], sigma[i : i + 1], x[i : i + 1]) for i in range(batch)])
+    together = delta_of(corrector, x, sigma, x)
+    alone = torch.cat([delta_of(corrector, x[i : i + 1], sigma[i : i + 1], x[i : i + 1]) for i in range(batch)])
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 
 
@@ -196,7 +200,7 @@ def test_a_picture_that_is_kept_costs_no_call():
     x, denoised = torch.randn(4, *SHAPE), torch.randn(4, *SHAPE)
     Correction(corrector, choice=torch.tensor([0, KEEP, KEEP, 0]))(x, torch.ones(4), denoised)
     assert Correction(corrector, choice=torch.full((4,), KEEP))(x, torch.ones(4), denoised) is denoised
-    assert rows == [2]
+    assert rows == [2 * 2], "two pictures, with two answers each"
 
 
 def test_every_preferred_depiction_is_learnt_under_its_own_label():
@@ -213,8 +217,56 @@ def test_every_preferred_depiction_is_learnt_under_its_own_label():
     seen = torch.randn(8, *SHAPE, generator=generator)
     for needs, label, wanted in ((2.0, 0, -1.0), (2.0, 1, 1.0), (-2.0, 0, 0.0), (-2.0, 1, 0.0)):
         seen[:, 0] = needs
-        delta = corrector.delta(seen, torch.ones(8), seen, choice=label)
+        delta = delta_of(corrector, seen, torch.ones(8), seen, choice=label)
         assert delta.mean().item() == pytest.approx(wanted, abs=0.15)
+
+
+class Reads(Corrector):
+    """Says of every picture what its prediction calls for, as shares of what it would if it had to be corrected."""
+
+    shares = ()
+
+    def deltas(self, x, sigma, denoised, group="", signal=1.0, choice=0):
+        led = torch.ones_like(denoised)
+        return expand(torch.tensor(self.shares[: len(x)])) * led, led
+
+
+def test_a_picture_is_decided_on_once_and_corrected_from_then_on():
+    """One on its way may look like a third depiction, which by itself calls for nothing."""
+    correction, nothing = Correction(Reads(make_config(kind="delta", windows=((0.0, 1.0),)))), torch.zeros(3, *SHAPE)
+
+    def corrected(level, *shares):
+        correction.corrector.shares = shares
+        sigma = torch.full((3,), level)
+        return (correction(nothing, sigma, nothing) / expand(weight(sigma, 1.0, 0.0, 1.0))).mean((1, 2, 3)).tolist()
+
+    assert corrected(1.5, 0.9, 0.9, 0.0) == pytest.approx([0.9, 0.9, 0.0]), "too early to decide"
+    assert corrected(0.8, 0.9, 0.8, 0.0) == pytest.approx([1.0, 0.8, 0.0])
+    assert corrected(0.6, 0.0, 0.0, 0.9) == pytest.approx([1.0, 0.0, 1.0])
+    assert corrected(0.3, 0.0, 0.0, 0.0) == pytest.approx([1.0, 0.0, 1.0])
+
+
+def test_where_it_is_not_corrected_a_picture_decides_nothing():
+    correction = Correction(corrector := Reads(make_config(kind="delta")), mask=torch.eye(2)[None, None])
+    read, led = torch.zeros(1, *SHAPE), torch.ones(1, *SHAPE)
+    read[..., :2, 2:] = 1.0  # outside the mask's diagonal
+    corrector.deltas = lambda *prediction: (read, led)
+    nothing = torch.zeros(1, *SHAPE)
+    assert not correction(nothing, torch.ones(1), nothing).any()
+
+
+def test_a_third_depiction_is_right_by_itself_and_left_on_the_way_to_the_preferred_one():
+    """Pictures go from 1 by 0 to -1, and three times as many are 0 by right; the error of each is relative."""
+    denoised = torch.tensor([1.0, 0.0, -1.0]).view(1, 3, 1, 1, 1).expand(40, 3, *SHAPE).clone()
+    goal, area = torch.full((40, *SHAPE), -1.0), torch.ones(40, 1, *SHAPE[1:])
+    denoised[::2], goal[::2], area[::2] = 0.0, 0.0, 0.0
+    records = {"denoised": denoised, "goal": goal, "area": area, "level": torch.ones(40, 3)}
+    records["choice"] = torch.zeros(40, dtype=torch.int64)
+    corrector, _ = distil({"a": records}, make_config(kind="delta"), steps=300, batch=64, lr=4e-3, seed=0)
+    for seen, by_itself, if_needed in ((1.0, -2.0, -2.0), (0.0, -0.45, -1.0)):
+        x = torch.full((1, *SHAPE), seen)
+        found = [d.mean().item() for d in corrector.deltas(x, torch.ones(1), x)]
+        assert found == pytest.approx([by_itself, if_needed], abs=0.15)
 
 
 def test_a_run_counts_what_it_corrected():
@@ -257,9 +309,9 @@ def test_a_pair_reads_the_noisy_latent_and_a_delta_the_prediction():
     x, other, sigma = torch.randn(1, *SHAPE), torch.randn(1, *SHAPE), torch.ones(1)
     for kind, reads_x in (("denoiser_pair", True), ("delta", False)):
         corrector = random_corrector(kind=kind)
-        same = torch.equal(corrector.delta(x, sigma, other), corrector.delta(x, sigma, x))
+        same = torch.equal(delta_of(corrector, x, sigma, other), delta_of(corrector, x, sigma, x))
         assert same == reads_x
-        assert torch.equal(corrector.delta(other, sigma, x), corrector.delta(x, sigma, x)) != reads_x
+        assert torch.equal(delta_of(corrector, other, sigma, x), delta_of(corrector, x, sigma, x)) != reads_x
 
 
 def test_a_correction_comes_in_at_its_onset_and_ends_at_its_release():

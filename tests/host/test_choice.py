@@ -32,15 +32,15 @@ def chosen(host, chooser, monkeypatch):
     """What runs on a patched model choose: a function that draws a batch and returns (latents, choices)."""
 
     def chosen(model=None, batch=6, seed=3, **more):
-        seen, whole = [], Corrector.delta
+        seen, whole = [], Corrector.deltas
 
-        def delta(self, *args):
+        def deltas(self, *args):
             seen.append(args[-1])
             return whole(self, *args)
 
         patched = host.apply(chooser, "green", model=model, **more)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Corrector, "delta", delta)
+            patch.setattr(Corrector, "deltas", deltas)
             drawn = host.sample(patched, "a portrait of a person in a green shirt", batch, seed, steps=4)
         return drawn, seen
 

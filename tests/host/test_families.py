@@ -53,11 +53,11 @@ def test_family(host, family, model, cell):
         )[0]["samples"]  # fmt: skip
 
     sums = [float(p.detach().double().sum()) for p in model.model.parameters()]
-    plain, seen, delta = run(model), [], patcher.model.delta
+    plain, seen, deltas = run(model), [], patcher.model.deltas
     assert plain.isfinite().all()
     assert torch.equal(run(apply(strength=0.0)), plain)
-    patcher.model.delta = lambda x, sigma, denoised, group, signal, choice: (
-        seen.append((x, sigma, signal)) or delta(x, sigma, denoised, group, signal)
+    patcher.model.deltas = lambda x, sigma, denoised, group, signal, choice: (
+        seen.append((x, sigma, signal)) or deltas(x, sigma, denoised, group, signal)
     )
     corrected = run(apply())
     assert corrected.isfinite().all() and not torch.equal(corrected, plain)
