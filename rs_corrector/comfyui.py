@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -130,22 +131,40 @@ class Client:
                 return shown
 
 
+def install(folder):
+    """Put the pack into a folder of ComfyUI's custom nodes: a link, or a copy where links are not allowed."""
+    try:
+        folder.symlink_to(PACK, target_is_directory=True)
+    except OSError:  # on Windows they need a right of their own
+        copy_pack(folder)
+
+
+def copy_pack(folder):
+    """The pack as a download has it, without what only its developers need."""
+    shutil.copytree(PACK, folder, ignore=shutil.ignore_patterns(".*", "__pycache__", "build", "tests", "benchmarks"))
+
+
 class Server(Client):
-    """A ComfyUI server on the CPU with nothing but this pack, in a directory of its own; a context manager.
+    """A ComfyUI server on the CPU with nothing but this pack; a context manager.
 
     Args:
         host: checkout to run.
         python: interpreter that has the host's requirements.
+        base: its directory, with the pack installed; without one it gets its own, which is deleted in the end.
+        flags: more for its command line.
     """
 
-    def __init__(self, host, python=sys.executable):
+    def __init__(self, host, python=sys.executable, base=None, flags=()):
         super().__init__("")
-        self.host, self.python = Path(host), python
+        self.host, self.python, self.base, self.flags = Path(host), python, base, flags
 
     def __enter__(self):
         self.stack = contextlib.ExitStack()
-        self.base = Path(self.stack.enter_context(tempfile.TemporaryDirectory(prefix="rs-corrector-")))
         try:
+            if self.base is None:
+                self.base = Path(self.stack.enter_context(tempfile.TemporaryDirectory(prefix="rs-corrector-")))
+                (self.base / "custom_nodes").mkdir()
+                install(self.base / "custom_nodes" / "rs-corrector")
             self._start()
         except BaseException:
             self.stack.close()
@@ -153,18 +172,17 @@ class Server(Client):
         return self
 
     def _start(self):
-        for folder in ("custom_nodes", "models", "input", "output", "temp", "user"):
-            (self.base / folder).mkdir()
-        (self.base / "custom_nodes" / "rs-corrector").symlink_to(PACK, target_is_directory=True)
+        for folder in ("models", "input", "output", "temp", "user"):
+            (self.base / folder).mkdir(exist_ok=True)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
-        self.log_path = self.base / "log.txt"
+        self.log_path = self.base / f"log-{port}.txt"
         command = [self.python, "main.py", "--cpu", "--port", str(port), "--disable-auto-launch"]
         command += ["--base-directory", str(self.base), "--database-url", "sqlite:///:memory:", "--disable-api-nodes"]
         log = self.stack.enter_context(open(self.log_path, "w"))
-        self.process = subprocess.Popen(command, cwd=self.host, stdout=log, stderr=subprocess.STDOUT)
+        self.process = subprocess.Popen([*command, *self.flags], cwd=self.host, stdout=log, stderr=subprocess.STDOUT)
         self.stack.callback(self._stop)
         deadline = time.monotonic() + START_SECONDS
         while True:

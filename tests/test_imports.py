@@ -30,6 +30,12 @@ def test_the_engine_needs_neither_comfyui_nor_the_demo_extra():
     assert not {"comfy", "diffusers", "transformers", "open_clip", "statsmodels", "PIL"} & set(loaded)
 
 
+def test_both_lists_of_what_is_needed_say_the_same():
+    """Managers of custom nodes read one of them, pip the other."""
+    said = re.search(r"^dependencies = \[(.*)\]", (PACK / "pyproject.toml").read_text(), re.MULTILINE)
+    assert re.findall(r'"(.*?)"', said[1]) == (PACK / "requirements.txt").read_text().split()
+
+
 def test_the_project_claims_no_public_address():
     """There is none yet; whoever gives it one changes this."""
     text = (PACK / "pyproject.toml").read_text()

@@ -104,15 +104,15 @@ class _Run:
         inside = [i for i, sigma in enumerate(levels[:-1], 1) if c.end <= sigma <= c.start]
         steps = f"steps {inside[0]}-{inside[-1]} of {len(levels) - 1}" if inside else "between steps"
         size = 100 * float(c.size) / c.calls
-        return f"strength {c.strength:g}, {steps}: corrections of {size:.1f} % of the prediction's size on average"
+        return f"strength {c.strength:g}, {steps}: changed by {size:.1f} % on average"
 
     def _left_alone(self):
         obeyed, count = int(self.requests.pictures.sum()), len(self.correction.choice)
         kept = int((self.correction.choice == KEEP).sum()) - obeyed
         if obeyed:
             asking = "the prompt asks" if obeyed == count else f"the prompts of {obeyed} of {count} pictures ask"
-            words = ", ".join(f"'{thing}'" for thing in self.requests.things)
-            yield f"{asking} for what is corrected{words and f' ({words})'} and is obeyed"
+            words = ", ".join(f"'{thing}'" for thing in self.requests.things) or "what is corrected"
+            yield f"obeyed: {asking} for {words}"
         if kept:
             yield f"{kept} of {count} pictures kept as they are"
         if self.requests.unknown:

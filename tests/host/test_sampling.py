@@ -15,14 +15,14 @@ def test_a_prompt_that_asks_for_the_attribute_itself_is_obeyed(host, bed, apply,
     caplog.set_level(logging.INFO)
     asked = ", wearing a hat, blond hair"
     assert torch.equal(sample(apply(), more=asked), sample(bed.model, more=asked))
-    words = "the prompt asks for what is corrected ('hat') and is obeyed"
+    words = "obeyed: the prompt asks for 'hat'"
     assert f"nothing corrected in this run; {words}" in caplog.text
     both = torch.cat([host.encode(f"a portrait of a person in a green shirt{w}")[0][0] for w in ("", asked)])
     for count in (2, 4, 5):
         drawn = [host.sample(model, [[both, {}]], count, 3, steps=4) for model in (bed.model, apply())]
         left_alone = [torch.equal(*rows) for rows in zip(*drawn)]
         assert left_alone == [i % 2 == 1 for i in range(count)], "two prompts serve the pictures in turn"
-        assert f"the prompts of {count // 2} of {count} pictures ask for what is corrected" in caplog.text
+        assert f"the prompts of {count // 2} of {count} pictures ask for 'hat'" in caplog.text
     for model, more in ((apply(obey_requests=False), asked), (apply(), ", blond hair"), (apply(), ", bare-headed")):
         assert not torch.equal(sample(model, more=more), sample(bed.model, more=more))
 
@@ -36,9 +36,7 @@ def test_the_node_shows_what_was_done_and_what_was_left_alone(host, apply, sampl
     sample(model, more=", wearing a hat")
     (first, done), (second, left) = shown
     assert first == second == "7"
-    assert "steps 1-4 of 4" in done and left == (
-        "nothing corrected in this run\nthe prompt asks for what is corrected ('hat') and is obeyed"
-    )
+    assert "steps 1-4 of 4" in done and left == ("nothing corrected in this run\nobeyed: the prompt asks for 'hat'")
 
 
 def test_a_prompt_of_another_text_encoder_is_noticed_and_corrected(host, bed, apply, caplog):

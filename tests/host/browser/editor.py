@@ -44,7 +44,8 @@ BUILD = """async ({nodes, links}) => {
     for (const node of Object.values(made)) {
         const top = columns[node.column] ?? 0
         node.pos = [node.column * 380, top]
-        columns[node.column] = top + node.size[1] + 70
+        const said = node.type === "RSCorrectorApply" ? 90 : 0  // what was done, below its widgets
+        columns[node.column] = top + node.size[1] + said + 70
         if (node.column < 0) { node.color = "#432"; node.bgcolor = "#653" }
         delete node.column
     }
