@@ -97,7 +97,7 @@ def test_captions_change_what_is_likely_and_nothing_else():
 def test_objects_of_a_scene_are_added_up_too():
     """All but background, company and objects is held fixed, so that what is left can be enumerated."""
     world = World(32, scenes=True)
-    known = {"group": 1, "skin": 3, "hair": 2, "glasses": 0, "hat": 1, "distorted": 0, "scale": 2, "place": 4}
+    known = {"group": 1, "skin": 3, "hair": 2, "glasses": 0, "hat": 1, "distorted": 0, "scale": 3, "place": 4}
     held(world, **known)
     (layout,) = (
         torch.stack([world.layouts.table[n] == known[n] for n in ("glasses", "hat", "scale", "place")]).all(0).nonzero()
@@ -180,7 +180,7 @@ def test_scenes_are_as_likely_as_the_population_has_them():
     found = world.posterior(torch.zeros(1, 4, 32, 32), torch.ones(1), level, signal=0.0)
     rows = world.population(6000, generator(1), group=2)
     layouts = torch.bincount(world.layout_index(rows), minlength=len(world.layouts.regions)) / 6000
-    torch.testing.assert_close(found["scale"][0], torch.full((3,), 1 / 3))
+    torch.testing.assert_close(found["scale"][0], torch.full((4,), 1 / 4))
     torch.testing.assert_close(found["hat"][0], torch.tensor([0.95, 0.05]))
     assert (found["layout"][0] - layouts).abs().max() < 0.02
 
@@ -220,7 +220,7 @@ def test_captions_that_state_the_scene_get_it():
     world, sigmas = World(32, scenes=True), model.schedule(stretched(model.sigmas(), TOP), 12)
     said = f"{portraits.neutral('gold')}, far away, northwest, among trees"
     rows = world.read(world.sample([said] * 16, 3, sigmas)).attributes
-    for name, value in {"group": 3, "scale": 2, "place": 0}.items():
+    for name, value in {"group": 3, "scale": 3, "place": 0}.items():
         assert (rows[:, world.column[name]] == value).all(), name
     objects = rows[:, [world.column[name] for name in CORNERS]]
     assert objects.any() and ((objects == 0) | (objects >= 7)).all()  # trees are the last three

@@ -20,7 +20,7 @@ PHRASES = tuple(
     for name, phrases in {
         "group": tuple(f"{group} shirt" for group in drawing.GROUPS),
         **P.WORDS,
-        "scale": ("close up", "half as large", "far away"),
+        "scale": ("close up", "three quarters as large", "half as large", "far away"),
         "place": drawing.PLACES,
         "company": ("alone", "among balls", "among boxes", "among trees"),
     }.items()
@@ -43,11 +43,13 @@ def contexts(held_out=False):
         held_out: those that none of the others has: another scale, at any place, or one of two other places.
     """
     said = {name: [words for of, _, words in PHRASES if of == name] for name in ("scale", "place", "company")}
-    close, half, far = said["scale"]
-    known = [place for place in said["place"] if place not in HELD_OUT_PLACES]
-    where = [f"{half}, {place}" for place in said["place"]] + [f"{far}, {place}" for place in HELD_OUT_PLACES]
-    if not held_out:
-        where = [here for place in known for here in (close, f"{far}, {place}")]
+    close, between, *smaller = said["scale"]
+    if held_out:
+        where = [f"{between}, {place}" for place in said["place"]]
+        where += [f"{scale}, {place}" for scale in smaller for place in HELD_OUT_PLACES]
+    else:
+        known = [place for place in said["place"] if place not in HELD_OUT_PLACES]
+        where = [here for place in known for here in (close, *(f"{scale}, {place}" for scale in smaller))]
     return tuple(f"{PLACE}, {here}, {company}" for here in where for company in said["company"])
 
 

@@ -32,8 +32,8 @@ CHANNELS = 4
 FRAME = torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, -1.0], [-1.0, 1.0, -1.0], [-1.0, -1.0, 1.0]]) / 2
 CONTRAST = 4.0
 
-#: Scales of a portrait, and the nine places that a smaller one has in a picture.
-SCALES = (1, 2, 4)
+#: Scales of a portrait, as shares of the picture, and the nine places that a smaller one has in it.
+SCALES = (1, 3 / 4, 1 / 2, 1 / 4)
 PLACES = ("northwest", "north", "northeast", "west", "centre", "east", "southwest", "south", "southeast")
 #: What stands around a portrait in a scene; the first is nothing.
 COMPANY = ("alone", "balls", "boxes", "trees")
@@ -100,8 +100,8 @@ def layouts(grid, scenes):
     """All `Layouts` of a grid; in a scene portraits of every scale at their places."""
     rows, regions, free = [], [], []
     background = REGIONS.index("background")
-    for scale, divisor in enumerate(SCALES if scenes else SCALES[:1]):
-        size = grid // divisor
+    for scale, share in enumerate(SCALES if scenes else SCALES[:1]):
+        size = round(grid * share)
         places = range(len(PLACES)) if scale else [PLACES.index("centre")]
         moves = offsets(size)
         for place in places:

@@ -31,7 +31,7 @@ class Pictures:
         grid: latents are (4, grid, grid).
         texture: "white", or "pink" for a spectrum of one over the frequency.
         rates: a name in `RATES`.
-        scenes: portraits of three scales at nine places among objects, and not only such that fill the picture.
+        scenes: portraits of four scales at nine places among objects, and not only such that fill the picture.
 
     Raises:
         ValueError: a grid, texture, rate or scene that cannot be drawn.
@@ -194,8 +194,8 @@ def check(grid=drawing.SMALLEST, texture=TEXTURES[0], rates="strong", scenes=Fal
         raise ValueError(
             f"expected a grid from {drawing.SMALLEST} to {drawing.LARGEST} latent pixels, got {grid}; take one of those"
         )
-    if scenes and (grid < drawing.SMALLEST_SCENE or grid % drawing.SCALES[-1] or texture != "white"):
+    if scenes and (grid < drawing.SMALLEST_SCENE or grid % 4 or texture != "white"):
         raise ValueError(
-            f"expected a white texture and a grid of {drawing.SMALLEST_SCENE} or more, a multiple of "
-            f"{drawing.SCALES[-1]}, for scenes, got {texture} and {grid}; take those, or no scenes"
+            f"expected a white texture and a grid of {drawing.SMALLEST_SCENE} or more, a multiple of 4, for scenes, "
+            f"got {texture} and {grid}; take those, or no scenes"
         )
