@@ -130,7 +130,8 @@ def _config(text, path):
             f"expected a JSON header with a format version in {path}, got {text[:40]!r}; {_RETRAIN}"
         ) from error
     if version != FORMAT_VERSION:
-        remedy = "update RS-Corrector" if str(version) > str(FORMAT_VERSION) else _RETRAIN
+        newer = isinstance(version, int) and version > FORMAT_VERSION
+        remedy = "update RS-Corrector" if newer else _RETRAIN
         raise WeightsError(f"expected format version {FORMAT_VERSION} in {path}, got {version}; {remedy}")
     known = {f.name for f in fields(Config)}
     if unknown := sorted(header.keys() - known):

@@ -89,12 +89,19 @@ def test_a_header_that_is_nested_too_deeply_is_refused(file):
         weights.load(file)
 
 
-def test_another_format_version_is_refused(file):
-    rewrite(file, format_version=weights.FORMAT_VERSION + 1)
-    with pytest.raises(
-        weights.WeightsError,
-        match=rf"expected format version {weights.FORMAT_VERSION} .*got {weights.FORMAT_VERSION + 1}; update",
-    ):
+@pytest.mark.parametrize(
+    ("version", "remedy"),
+    [
+        (weights.FORMAT_VERSION + 1, "update RS-Corrector"),
+        (100, "update RS-Corrector"),
+        (3, "get the file again or make the corrector anew, with the template"),  # RS-Corrector 0.1.0
+        ("newest", "get the file again or make the corrector anew"),
+    ],
+)
+def test_another_format_version_is_refused(file, version, remedy):
+    rewrite(file, format_version=version)
+    said = rf"expected format version {weights.FORMAT_VERSION} .*got {version}; {remedy}"
+    with pytest.raises(weights.WeightsError, match=said):
         weights.load(file)
 
 
