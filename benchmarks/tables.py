@@ -169,6 +169,30 @@ def better(methods):
     return [f"{front} Requests are obeyed by the gate on the prompt; without it ours obeys {percent(gate)} of them."]
 
 
+def depictions():
+    """What the shipped corrector shows instead, kind by kind."""
+    r = json.loads((RESULTS / "depictions.json").read_text())
+    rows = [
+        "| kind | where | still shows it | gap | shows what is preferred | content kept | others' content kept | "
+        "others keep their own | distance to others (by chance) |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for kind in portraits.STEREOTYPES:
+        for where, c in r[kind].items():
+            called = f"{where}, keep {c['keep']:.2f}" if "keep" in c else where
+            values = [
+                rate(c["stereotype_rate"]),
+                f"{c['stereotype_gap']:+.3f}",
+                percent(c["preferred_rate"]["value"]),
+                percent(c["content_kept"]),
+                percent(c["others_content_kept"]),
+                percent(c["others_attribute_kept"]),
+                f"{c['distribution_distance']:.3f} ({c['chance_distance']:.3f})",
+            ]
+            rows.append("| " + " | ".join([kind, called, *values]) + " |")
+    return [f"{r['images']} images a cell, ComfyUI {r['host']}, reporting seeds:", "", *rows, *model_before(r)]
+
+
 def robustness():
     """The shipped corrector under other settings."""
     r = json.loads((RESULTS / "robustness.json").read_text())
@@ -374,6 +398,7 @@ TABLES = {
         "ladder kinds": partial(ladder, ladder_report.kinds),
         "ladder methods": partial(ladder, ladder_report.methods, grids=(16, 32)),
         "quality distorted": partial(quality, "distorted"),
+        "depictions": depictions,
         "robustness": robustness,
         "requests": requests,
         "flow": flow,
