@@ -1,6 +1,8 @@
 """Sets of preference pairs: whole on disk, mapped into memory, merged only where they match."""
 
+import gc
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -172,6 +174,37 @@ def test_training_twice_and_resuming_give_the_same_weights(tmp_path, kind, make)
     two, resumed = train(w.pairs, checkpoint=tmp_path / "c.safetensors", **settings)
     assert one.config == two.config and history == resumed
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters()))
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux says which files are mapped")
+def test_no_file_stays_mapped(tmp_path):
+    """Windows replaces and deletes no file that a program has mapped."""
+
+    def mapped():
+        gc.collect()
+        return [line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if str(tmp_path) in line]
+
+    w = writer(tmp_path / "set", RECORDS)
+    w.append("ana", {"level": 3.0}, **runs(16))
+    rows = w.pairs.load("ana")
+    assert mapped()
+    settings = dict(steps=6, batch=8, width=8, every=2, checkpoint=tmp_path / "training.safetensors")
+
+    def stop(step, _):
+        if step == 3:
+            raise KeyboardInterrupt
+
+    def look(step, _):
+        assert not [path for path in mapped() if "training" in path], "what it goes on from is replaced as it goes on"
+
+    with pytest.raises(KeyboardInterrupt):
+        train(w.pairs, watch=stop, **settings)
+    corrector, _ = train(w.pairs, watch=look, **settings)
+    del rows
+    weights.save(corrector, tmp_path / "corrector.safetensors")
+    loaded = weights.load(tmp_path / "corrector.safetensors")
+    assert not mapped()
+    weights.save(loaded, tmp_path / "corrector.safetensors")
 
 
 def test_held_out_sides_say_whether_the_preference_was_learnt(tmp_path):
