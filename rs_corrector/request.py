@@ -34,8 +34,9 @@ OWN, SAME, THING_BEGINS, DENIAL_BEGINS, OTHERS = 0.75, 0.95, 0.25, 0.3, 0.999
 PADDING = 0.9
 #: With fewer texts than this it is not known how far prompts are from the centre.
 FEWEST = 16
-#: Prompts farther from the centre than this, in squared spreads, are of another encoder or of another layer of it.
-FOREIGN = 12.0
+#: Prompts farther from the centre than this, in squared spreads, are of another encoder or of another layer of it. A
+#: direction's spread counts as this share of what is usual at least: a word that no text had may go where none went.
+FOREIGN, SPREAD = 7.0, 0.2
 
 
 def unrelated():
@@ -88,7 +89,7 @@ def mark(spared, known, rejected, negations=()):
     rows = torch.zeros(ROWS, len(centre), device=centre.device)
     rows[0] = centre
     if len(known) >= FEWEST:
-        rows[1] = means.std(0).clamp_min(1e-3 * float(means.std(0).max()))
+        rows[1] = means.std(0)
     rows[2 : 2 + len(things)] = things
     if denials:
         rows[2 + THINGS :][: sum(map(len, denials))] = torch.cat(denials)
@@ -110,8 +111,10 @@ def named(request, words):
 def foreign(tokens, request):
     """Whether prompts, (R, T, E), are of another text encoder or of another layer of it: (R,) flags."""
     centre, spread = request[:2].to(tokens.device, torch.float32)
-    distance = ((tokens.float().mean(1) - centre) / spread).square().mean(1)
-    return (distance > FOREIGN) & spread.any()
+    if not spread.any():
+        return torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
+    spread = spread.clamp_min(SPREAD * spread.square().mean().sqrt())
+    return ((tokens.float().mean(1) - centre) / spread).square().mean(1) > FOREIGN
 
 
 def things(tokens, request):

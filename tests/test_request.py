@@ -4,6 +4,7 @@ import zlib
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from rs_corrector import request
 from rs_corrector.testbed import portraits
@@ -93,6 +94,20 @@ def test_prompts_of_another_encoder_are_noticed():
     assert request.foreign(own + 2.0, made).all()
     few = request.mark(KNOWN[:1], KNOWN[: request.FEWEST - 1], torch.cat([SHARED, ODD]))
     assert not request.foreign(own + 2.0, few).any(), "of few texts the spread is not known"
+
+
+def test_words_that_no_known_text_has_are_of_the_same_encoder():
+    """Even where each word has a direction of its own, and texts are long."""
+
+    def said(*numbers):
+        return F.one_hot(torch.tensor([*numbers, *[0] * (77 - len(numbers))]), 64).float()
+
+    others = [torch.randperm(40, generator=torch.Generator().manual_seed(i))[: 2 + i % 9] + 3 for i in range(40)]
+    known = [said(1, 2, *numbers) for numbers in others]
+    rows = request.mark(known[:1], known, said(1, 2, 50, 51))
+    asking = torch.stack([said(1, 2, 50, 51), said(1, 2, 51, 60)])
+    assert not request.foreign(asking, rows).any() and request.things(asking, rows).any(1).all()
+    assert request.foreign(asking.roll(32, -1), rows).all()
 
 
 @pytest.fixture(scope="module")

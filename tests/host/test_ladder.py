@@ -96,6 +96,8 @@ def test_every_cell_of_a_ladder_is_whole(quick):
         assert asked <= cell.keys()
         if cell["method"] == "none":
             assert cell["content_kept"] == cell["others_content_kept"] == 1 and cell["texture_ratio"] is None
+        if cell["method"] in ("none", "rs_corrector"):
+            assert cell["request_obeyed"]["value"] == 1, "however little was learnt, requests are told"
     assert {start["parameterisation"] for start in result["start"]} == {"eps", "eps_wide"}
 
 
