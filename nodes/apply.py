@@ -81,6 +81,6 @@ class RSCorrectorApply(io.ComfyNode):
         window = start_percent, end_percent
         if mask is not None:
             mask = mask.reshape(-1, 1, *mask.shape[-2:])
-        node = getattr(cls.hidden, "unique_id", None)
+        node = host.node_id(cls)
         patched = host.apply(model, corrector, group, strength, window, obey_requests, mask, keep, choice_seed, node)
         return io.NodeOutput(patched)

@@ -56,5 +56,5 @@ class RSCorrectorAuditRun(io.ComfyNode):
             drawn = host.draw(chosen, *sides, size, unit.seed, s["steps"], s["cfg"], s["sampler"], s["scheduler"])
             return host.decode(model, vae, drawn)
 
-        run.draw(folder, sample, todo, host.Progress(log=f"audit {name!r}"))
+        run.draw(folder, sample, todo, host.Progress(what=f"audit {name!r}"))
         return io.NodeOutput(folder)

@@ -49,6 +49,7 @@ class RSCorrectorPairsFromWords(io.ComfyNode):
                     display_name="report", tooltip="Connect to Preview as Text: what was recorded, what was dropped."
                 ),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -78,7 +79,11 @@ class RSCorrectorPairsFromWords(io.ComfyNode):
             request=request,
             facts={"seed": seed, "things": things},
         )
+        done = writer.pairs.source.get(group, {}).get("images", 0)
+        left = host.TimeLeft(f"recording {group}", host.node_id(cls), done)
         for batch in batches:
             sheet.add(batch)
+            done += len(batch.drawn)
+            left(done, count, f"the set will take {1e-6 * writer.pairs.bytes(group) * count / done:.0f} MB")
         out = merged(writer.pairs, merge_with)
         return io.NodeOutput(*out.result, sheet.picture(), report(writer.pairs.source[group]))

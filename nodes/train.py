@@ -57,16 +57,19 @@ class RSCorrectorTrain(io.ComfyNode):
                 ),
                 io.String.Output(display_name="report", tooltip="Connect to Preview as Text: what was trained."),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(cls, pairs, steps, batch_size, width, learning_rate, seed):
         pairs.shape()
-        progress = host.Progress(steps)
+        progress, left = host.Progress(steps), host.TimeLeft("training", host.node_id(cls), done=None)
         checkpoint = host.kept_training(pairs, steps, batch_size, width, learning_rate, seed)
 
         def watch(step, history):
             progress(step + 1, preview=curves(history) if step % 100 == 99 and step + 1 < steps else None)
+            if step % 50 == 49:
+                left(step + 1, steps)
 
         # A prompt runs in inference mode, which forbids gradients: everything that learns is made and kept outside.
         with torch.inference_mode(False), torch.enable_grad():

@@ -79,7 +79,7 @@ def encoded(clip, said, negative):
             "expected the checkpoint's CLIP to encode what is typed, got none; connect it to clip, or connect "
             "conditionings to neutral, preferred, rejected, others and negative"
         )
-    progress = host.Progress(len(texts), log="encoding the wordings")
+    progress = host.Progress(len(texts), what="encoding the wordings")
     known = {}
     for text in texts:
         known[text] = host.encode(clip, text)

@@ -82,6 +82,10 @@ class Pairs:
     def count(self, group):
         return sum(s.count for s in self.shards if s.group == group)
 
+    def bytes(self, group):
+        """Size of a group's files."""
+        return sum(s.path.stat().st_size for s in self.shards if s.group == group)
+
     def identity(self):
         """What tells this set from one that was changed since: a list that goes through JSON."""
         return [[s.path.name, s.group, s.count, s.path.stat().st_mtime_ns] for s in self.shards]

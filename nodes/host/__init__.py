@@ -38,6 +38,7 @@ from .sampling import (
     versions,
 )
 from .teacher import teach
+from .telling import TimeLeft, node_id
 from .testbed import load_testbed
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "CLIPJudge",
     "HostCheckpoint",
     "Progress",
+    "TimeLeft",
     "advanced",
     "apply",
     "audit_folder",
@@ -67,6 +69,7 @@ __all__ = [
     "load_testbed",
     "manage",
     "mark_request",
+    "node_id",
     "note_weights",
     "pairs_folder",
     "patches",

@@ -2,7 +2,6 @@
 
 import copy
 import logging
-import sys
 
 import comfy.model_management
 import comfy.model_patcher
@@ -14,6 +13,7 @@ from ...rs_corrector import weights
 from ...rs_corrector.choice import KEEP, choices
 from ...rs_corrector.corrector import Correction
 from .requests import asked
+from .telling import tell
 
 KEY = "rs_corrector"
 log = logging.getLogger("RS-Corrector")
@@ -120,13 +120,6 @@ class _Run:
                 "requests are not looked for: expected a prompt by the text encoder and layer that the corrector was "
                 "made with, got another; use the same CLIP and CLIP skip, or make a corrector with yours"
             )
-
-
-def tell(node, text):
-    """Show a text on a node of the editor; without a server there is none."""
-    server = sys.modules.get("server")
-    if node is not None and server is not None and getattr(server.PromptServer, "instance", None):
-        server.PromptServer.instance.send_progress_text(text, node)
 
 
 def hook(patched, begin, end=lambda step, levels: None):

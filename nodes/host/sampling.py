@@ -1,8 +1,6 @@
 """Sample and record with the host's own loop; latents come and go in model space."""
 
 import hashlib
-import logging
-import time
 
 import comfy.model_management
 import comfy.model_sampling
@@ -13,6 +11,7 @@ import latent_preview
 import torch
 
 from .correction import check_2d, fingerprint, noise_scale
+from .telling import TimeLeft
 
 #: Pixels per latent of formats on hosts that do not say it themselves; all others there have 8.
 _RATIOS = {"SC_Prior": 42, "SC_B": 4, "HunyuanImage21": 32, "ChromaRadiance": 1}
@@ -166,22 +165,18 @@ class Progress:
 
     Args:
         total: steps, where that is known.
-        log: of what ComfyUI's log is to tell, once a minute, how much is done and how long the rest will take.
+        what: goes on, for a `TimeLeft` in the log.
     """
 
-    def __init__(self, total=1, log=""):
-        self.bar, self.log = comfy.utils.ProgressBar(total), log
-        self.begun = self.told = time.monotonic()
+    def __init__(self, total=1, what=""):
+        self.bar, self.left = comfy.utils.ProgressBar(total), TimeLeft(what) if what else None
 
     def __call__(self, done, total=None, preview=None):
         """Report `done` steps, of `total` if that is known only now; `preview` is a PIL picture for the node."""
         comfy.model_management.throw_exception_if_processing_interrupted()
         self.bar.update_absolute(done, total, preview=None if preview is None else ("JPEG", preview, 512))
-        now = time.monotonic()
-        if self.log and total and done and now - self.told >= 60:
-            left = (now - self.begun) * (total - done) / done / 60
-            logging.info("RS-Corrector: %s, %d of %d, about %.0f min left", self.log, done, total, left)
-            self.told = now
+        if self.left and total and done:
+            self.left(done, total)
 
 
 def training_device():

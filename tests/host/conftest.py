@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -64,6 +65,23 @@ def sample(host):
         return run(*common, 0, until, "disable" if until >= steps else "enable")[0]["samples"]
 
     return sample
+
+
+@pytest.fixture
+def shown(host, monkeypatch):
+    """The texts that nodes show on themselves, one after the other."""
+    texts = []
+
+    def show(text, node):
+        assert node == "7"
+        texts.append(text)
+
+    instance = SimpleNamespace(send_progress_text=show)
+    monkeypatch.setitem(sys.modules, "server", SimpleNamespace(PromptServer=SimpleNamespace(instance=instance)))
+    for name, node in host.nodes.items():
+        if name.startswith("RSCorrector"):
+            monkeypatch.setattr(node, "hidden", SimpleNamespace(unique_id="7"))
+    return texts
 
 
 class Cell:

@@ -1,5 +1,7 @@
 """Make a corrector inside the graph: the nodes, one after the other, on the real host."""
 
+import logging
+import re
 import sys
 from pathlib import Path
 
@@ -195,6 +197,25 @@ def test_latents_of_every_format_are_seen_without_a_vae(host, bed):
             assert len(picture) == 2 and picture.shape[3] == 3 and picture.shape[1] / picture.shape[2] == 1.5, kind
             assert 0 <= picture.min() < picture.max() <= 1 and picture.mean().sub(0.5).abs() < 0.2, kind
     assert shown > 5
+
+
+def test_making_says_how_long_it_will_take_yet(host, record, shown, caplog):
+    caplog.set_level(logging.INFO)
+    pairs = record(name="how_long", count=16)
+    first, last = shown
+    assert re.fullmatch(r"8 of 16, about \d+ (s|min) left; the set will take \d+ MB", first)
+    assert last.startswith("16 of 16, about 0 s left") and f"recording green, {first}" in caplog.text
+    del shown[:]
+    train(host, pairs, steps=100)
+    assert shown[0] == "50 of 100" and shown[1].startswith("100 of 100, about 0 s left")
+    del shown[:]
+    record(name="how_long", count=24)
+    assert len(shown) == 1 and shown[0].startswith("24 of 24, about 0 s left")
+
+
+def test_times_are_said_in_words(nodes):
+    duration = nodes.telling.duration
+    assert [duration(t) for t in (7.4, 99, 130, 5000, 9000)] == ["7 s", "99 s", "2 min", "83 min", "2.5 h"]
 
 
 def test_recording_goes_on_where_it_stopped(record):
