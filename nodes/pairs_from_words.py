@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..rs_corrector.method import RECIPE
+from ..rs_corrector.method import RECIPE, RUNS
 from ..rs_corrector.pairs import RECORDS
 from ..rs_corrector.recording import recorded, report
 from . import host, typed
@@ -80,6 +80,7 @@ class RSCorrectorPairsFromWords(io.ComfyNode):
             facts={"seed": seed, "things": things},
         )
         done = writer.pairs.source.get(group, {}).get("images", 0)
+        writer.need(host.latent_bytes(model, RUNS * max(count - done, 0) * (steps + 1), height, width))
         left = host.TimeLeft(f"recording {group}", host.node_id(cls), done)
         for batch in batches:
             sheet.add(batch)

@@ -35,6 +35,10 @@ RECIPE = repr(
 )
 
 
+#: Runs that are recorded of each picture: the one that is led, one of the preferred wording, one of somebody else.
+RUNS = 3
+
+
 @dataclass(frozen=True)
 class Batch:
     """What was made of a batch of pictures.

@@ -15,6 +15,7 @@ behind them. Tensors are memory-mapped: a set costs disk, not memory.
 
 import json
 import re
+import shutil
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -196,6 +197,15 @@ class Writer:
         """Path of a file of a group in the set's folder."""
         slug = re.sub(r"[^\w-]+", "_", group.strip()) or "group"
         return self.folder / f"{slug}-{name}"
+
+    def need(self, size):
+        """Raise a PairsError where the disk has less room than so many bytes."""
+        existing = next(place for place in (self.folder, *self.folder.absolute().parents) if place.exists())
+        if (free := shutil.disk_usage(existing).free) < size:
+            raise PairsError(
+                f"expected {1e-6 * size:.0f} MB of room at {self.folder}, got {1e-6 * free:.0f} MB; make room, or draw "
+                "fewer or smaller images"
+            )
 
     def drop(self, group):
         """Take a group out of the set and delete its shards."""

@@ -1,6 +1,7 @@
 """Sample and record with the host's own loop; latents come and go in model space."""
 
 import hashlib
+import math
 
 import comfy.model_management
 import comfy.model_sampling
@@ -118,6 +119,12 @@ def latent_size(model, count, height, width):
     latent = model.get_model_object("latent_format")
     ratio = getattr(latent, "spacial_downscale_ratio", _RATIOS.get(type(latent).__name__, 8))
     return count, height // ratio, width // ratio
+
+
+def latent_bytes(model, count, height, width):
+    """What so many latents of images take in half precision."""
+    channels = model.get_model_object("latent_format").latent_channels
+    return 2 * channels * math.prod(latent_size(model, count, height, width))
 
 
 def describe(model):

@@ -2,8 +2,10 @@
 
 import logging
 import re
+import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -211,6 +213,15 @@ def test_making_says_how_long_it_will_take_yet(host, record, shown, caplog):
     del shown[:]
     record(name="how_long", count=24)
     assert len(shown) == 1 and shown[0].startswith("24 of 24, about 0 s left")
+
+
+def test_too_little_room_on_the_disk_is_said_before_anything_is_drawn(record, monkeypatch):
+    drawn, room = record(name="room"), 3 * 64 * 9 * 4 * 8 * 8 * 2
+    assert drawn.bytes("green") < 1.2 * room / 8, "as many bytes as are asked for"
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=room - 1))
+    with pytest.raises(ValueError, match=r"expected 1 MB of room at .*no_room, got .*draw fewer or smaller images"):
+        record(name="no_room", count=64)
+    assert not drawn.shards[0].path.parent.with_name("no_room").exists()
 
 
 def test_times_are_said_in_words(nodes):
