@@ -1,11 +1,15 @@
 """A set of records for one group: batch by batch onto the disk, with what was measured on the way."""
 
+import logging
 from dataclasses import asdict, fields
+
+import torch
 
 from .counterparts import Measured
 from .method import record
 from .pairs import PairsError
 
+log = logging.getLogger("RS-Corrector")
 #: Pictures after which it is judged whether a set comes to anything.
 ENOUGH = 16
 
@@ -17,6 +21,7 @@ def recorded(checkpoint, writer, group, *, count, batch_size, cfg, begun, whole=
         checkpoint: a `counterparts.Checkpoint`, see `method.record`.
         writer: of a set of kind RECORDS; a group that was begun is continued.
         group: whom it is for.
+        batch_size: pictures at once; fewer where they do not fit into memory.
         cfg: the usual guidance scale.
         begun: a digest of everything that an earlier run and this one must have in common.
         whole: redraw the whole picture, or a part; None decides by what the wordings leave in place.
@@ -32,7 +37,14 @@ def recorded(checkpoint, writer, group, *, count, batch_size, cfg, begun, whole=
     before = facts["evaluations"]
     measured = Measured(*(facts[f.name] for f in fields(Measured))) if facts["images"] else None
     while (done := facts["images"]) < count:
-        batch, measured = record(checkpoint, range(done, min(done + batch_size, count)), cfg, measured, whole)
+        try:
+            batch, measured = record(checkpoint, range(done, min(done + batch_size, count)), cfg, measured, whole)
+        except torch.OutOfMemoryError:
+            if batch_size == 1:
+                raise
+            batch_size //= 2
+            log.warning("RS-Corrector: expected memory for more images at once; going on with %d", batch_size)
+            continue
         facts["images"] += len(batch.shown)
         facts["shown"] += int(batch.shown.sum())
         facts["dropped"] += int(batch.dropped.sum())

@@ -230,6 +230,23 @@ def test_a_recording_that_is_cut_off_goes_on_to_the_same_records(kind, tmp_path)
         list(recorded(checkpoint(kind), a_set(tmp_path / "cut"), "green", **HOW | dict(begun="other words")))
 
 
+def test_fewer_pictures_at_once_are_drawn_where_more_do_not_fit_into_memory(tmp_path, caplog):
+    bed, shards = checkpoint(), []
+
+    def sample(wording, batch, **how):
+        if len(batch) > 4:
+            raise torch.OutOfMemoryError("of eight pictures")
+        return Embedded.sample(bed, wording, batch, **how)
+
+    bed.sample = sample
+    for batch in recorded(bed, a_set(tmp_path), "green", **HOW):
+        shards.append(len(batch.drawn))
+    assert shards == [4, 4, 4] and "going on with 4" in caplog.text
+    bed.sample = lambda *_, **__: sample(None, range(8))
+    with pytest.raises(torch.OutOfMemoryError):
+        list(recorded(bed, a_set(tmp_path), "green", **HOW | dict(count=16)))
+
+
 def test_a_set_with_more_dropped_than_kept_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(counterparts, "redrawn", lambda checkpoint, z, *rest: z)
     with pytest.raises(PairsError, match=r"redraws that show the preferred depiction, got (\d+) of \1 that do not"):
