@@ -92,7 +92,7 @@ def made_from_words(host, count, steps):
 
 
 def training():
-    return dict(batch_size=recipe.BATCH, width=recipe.WIDTH, learning_rate=recipe.RATE, seed=0)
+    return dict(batch_size=0, width=recipe.WIDTH, learning_rate=recipe.RATE, seed=0)
 
 
 def drawn(host, model, count, seed=measure.REPORTING_SEED):

@@ -13,7 +13,7 @@ from rivals import case, method
 from rs_corrector.files import digest
 from rs_corrector.method import RECIPE
 from rs_corrector.metrics import wilson
-from rs_corrector.recipe import RATE, WIDTH
+from rs_corrector.recipe import RATE, WIDTH, batch_for
 from rs_corrector.testbed import comparison, measure, portraits
 from rs_corrector.testbed.exact import PLANTED, RATES, World, captions
 from rs_corrector.wordings import PLACE, placed
@@ -49,11 +49,6 @@ class Rung:
     @property
     def scheduler(self):
         return "simple" if self.parameterisation == "flow" else "normal"
-
-    @property
-    def batch(self):
-        """Of training: the node's default at 8x8 latents, what its tooltip says at 64x64, and in between."""
-        return 1024 // self.grid
 
     @property
     def kinds(self):
@@ -191,7 +186,7 @@ def make(bench, learnt, steps, contexts=(PLACE,)):
     folder, facts = host.base / "models" / "rs_correctors", host.base / f"{own}.json"
     file = folder / f"{own}.safetensors"
     way = {"learnt": learnt, "recipe": RECIPE, "contexts": list(contexts)}
-    way |= {"steps": steps, "batch": rung.batch, "width": WIDTH, "rate": RATE}
+    way |= {"steps": steps, "batch": batch_for((rung.grid,)), "width": WIDTH, "rate": RATE}
     way |= {"shares": "as others"} if rung.several else {}
     made = json.loads(facts.read_text()) if facts.is_file() else {}
     if made.get("way") != way:
@@ -215,7 +210,7 @@ def make(bench, learnt, steps, contexts=(PLACE,)):
         return None, made
     begun = time.monotonic()
     corrector, _, report = host.run(
-        "RSCorrectorTrain", pairs=pairs, steps=steps, batch_size=rung.batch, width=WIDTH, learning_rate=RATE, seed=0
+        "RSCorrectorTrain", pairs=pairs, steps=steps, batch_size=0, width=WIDTH, learning_rate=RATE, seed=0
     )
     print(own, report)
     host.run("RSCorrectorSave", corrector=corrector, name=own)

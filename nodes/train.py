@@ -32,10 +32,10 @@ class RSCorrectorTrain(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "batch_size",
-                    default=recipe.BATCH,
-                    min=1,
+                    default=0,
+                    min=0,
                     max=4096,
-                    tooltip="Use 16 at 512x512 pixels, less at more.",
+                    tooltip="Leave it at 0, and it follows from the images' size.",
                 ),
                 io.Int.Input(
                     "width",
@@ -77,7 +77,7 @@ class RSCorrectorTrain(io.ComfyNode):
                 pairs,
                 seed=seed,
                 steps=steps,
-                batch=batch_size,
+                batch=batch_size or None,
                 lr=learning_rate,
                 width=width,
                 device=host.training_device(),

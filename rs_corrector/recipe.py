@@ -10,8 +10,8 @@ from .pairs import FEWEST, RECORDS, PairsError
 from .score_matching import SORTED_WINDOW, train_denoiser_pair
 
 HELD_OUT = 0.1
-#: The usual training: updates, records an update, learning rate, and channels of the network.
-STEPS, BATCH, RATE, WIDTH = 2500, 128, 1e-3, 32
+#: The usual training: updates, learning rate, and channels of the network.
+STEPS, RATE, WIDTH = 2500, 1e-3, 32
 
 
 class Subset:
@@ -28,12 +28,13 @@ class Subset:
         return self.rows[(self.where[first], *second) if second else self.where[first]]
 
 
-def train(pairs, *, seed=0, steps=STEPS, batch=BATCH, lr=RATE, width=WIDTH, levels=None, device="cpu", **fitting):
+def train(pairs, *, seed=0, steps=STEPS, batch=None, lr=RATE, width=WIDTH, levels=None, device="cpu", **fitting):
     """Train a corrector on a set of pairs; a tenth of every group is held out.
 
     Args:
         pairs: a `Pairs` of either kind: recorded corrections give a "delta", marked sides a "denoiser_pair".
-        levels: resolutions of the network; None takes `levels_for` the latents.
+        batch: records an update; None takes `batch_for` the latents.
+        levels: resolutions of the network; None takes `levels_for` them.
         fitting: for `training.fit`: checkpoint, every, patience, watch.
 
     Returns:
@@ -43,6 +44,7 @@ def train(pairs, *, seed=0, steps=STEPS, batch=BATCH, lr=RATE, width=WIDTH, leve
         PairsError: fewer than 8 pairs in a group, an empty side, mixed shapes or text encoders.
     """
     channels, *size = pairs.shape()
+    batch = batch or batch_for(size)
     for group in pairs.groups:
         if pairs.count(group) < FEWEST:
             raise PairsError(f"expected at least {FEWEST} pairs of {group!r}, got {pairs.count(group)}; record more")
@@ -90,6 +92,11 @@ HELD_OUT_LOSS = {
     "delta": "squared error relative to the correction; if nothing is learnt, the share of records that need one",
     "denoiser_pair": "error under the marked side over that under the other; at 1 the sides are not told apart",
 }
+
+
+def batch_for(size):
+    """Records an update for latents of (H, W): 128 at the testbed's 8x8, 16 at 64x64."""
+    return max(4, 1024 // max(size))
 
 
 def levels_for(size):

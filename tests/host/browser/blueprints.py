@@ -35,7 +35,7 @@ def correct_one_group(g):
 def make_a_corrector(g):
     model, clip, _ = g.checkpoint("my_checkpoint.safetensors")
     pairs = g(1, "RSCorrectorPairsFromWords", "Record", model=model, clip=clip)
-    corrector = g(1, "RSCorrectorTrain", "Train", pairs=pairs, batch_size=16)
+    corrector = g(1, "RSCorrectorTrain", "Train", pairs=pairs)
     g(2, "RSCorrectorSave", "Save", corrector=corrector)
     said = ("neutral", "preferred", "rejected", "negative", "others", "contexts", "shares")
     return ("Record", "Train"), (*said, "group", "name", "count", "batch_size", "width", "height", "steps", "cfg")

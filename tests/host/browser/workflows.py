@@ -124,7 +124,7 @@ def before_after():
     return g
 
 
-def _making(g, model, clip, vae, words, contexts, group, name, pixels, cfg, count, drawn, batch, saved, shown):
+def _making(g, model, clip, vae, words, contexts, group, name, pixels, cfg, count, drawn, saved, shown):
     """What both ways of making one have in common."""
     said = dict(zip(("neutral", "preferred", "rejected", "negative", "others"), words))
     pairs = g(
@@ -139,7 +139,7 @@ def _making(g, model, clip, vae, words, contexts, group, name, pixels, cfg, coun
         "2. Train",
         pairs=pairs,
         steps=2500,
-        batch_size=batch,
+        batch_size=0,
         width=32,
         learning_rate=0.001,
         seed=0,
@@ -168,7 +168,7 @@ def make_a_corrector():
     )
     contexts = wordings.shipped()
     bed = g.checkpoint("v1-5-pruned-emaonly-fp16.safetensors")
-    _making(g, *bed, words, contexts, "NAME-THE-GROUP", "my_pairs", 512, 7.0, 64, 4, 16, "my_corrector", 4)
+    _making(g, *bed, words, contexts, "NAME-THE-GROUP", "my_pairs", 512, 7.0, 64, 4, "my_corrector", 4)
     return g
 
 
@@ -186,7 +186,6 @@ def make_a_corrector_testbed():
         3.0,
         64,
         64,
-        128,
         "my_testbed_corrector",
         16,
     )
