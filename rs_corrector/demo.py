@@ -4,6 +4,7 @@ import json
 import shutil
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -46,8 +47,8 @@ def embedded(count):
     from .testbed.model import Testbed
 
     corrector = weights.load(weights.SHIPPED)
-    bed, correction = Testbed(), Correction(corrector, corrector.config.groups[0])
-    return measure.drawn(bed, count), measure.drawn(bed, count, correction)
+    bed, begin = Testbed(), partial(Correction, corrector, corrector.config.groups[0])
+    return measure.drawn(bed, count), measure.drawn(bed, count, begin)
 
 
 def run(host, count, out):

@@ -47,15 +47,15 @@ class Sampler:
     """Draws a plan's units with the embedded testbed model.
 
     Args:
-        correct: None, or a function (x, sigma, denoised) -> denoised, for the corrected ones.
+        begin: None, or a function () -> (x, sigma, denoised) -> denoised, called for every corrected unit.
     """
 
-    def __init__(self, plan, correct=None):
-        self.bed, self.plan, self.correct = Testbed(), plan, correct
+    def __init__(self, plan, begin=None):
+        self.bed, self.plan, self.begin = Testbed(), plan, begin
 
     def __call__(self, unit):
         s = self.plan.sampling
-        correct = self.correct if unit.corrected else None
+        correct = self.begin() if self.begin and unit.corrected else None
         with torch.inference_mode():
             drawn = self.bed.sample([unit.words] * unit.size, unit.seed, s["steps"], s["cfg"], correct=correct)
             return self.bed.decode(drawn)
@@ -64,14 +64,16 @@ class Sampler:
 def testbed_sampler(plan):
     """The embedded testbed model, the shipped corrector on for all of its groups at once."""
     corrector = weights.load(weights.SHIPPED)
-    corrections = [Correction(corrector, group) for group in corrector.config.groups]
 
-    def correct(x, sigma, denoised):
-        for correction in corrections:
-            denoised = correction(x, sigma, denoised)
-        return denoised
+    def begin():
+        corrections = [Correction(corrector, group) for group in corrector.config.groups]
 
-    return Sampler(plan, correct)
+        def correct(x, sigma, denoised):  # all read the prediction as it was, as several Applies do
+            return denoised + sum(correction(x, sigma, denoised) - denoised for correction in corrections)
+
+        return correct
+
+    return Sampler(plan, begin)
 
 
 def plan(images=64):

@@ -7,6 +7,7 @@ weights are final; then the result is measured once, on reporting seeds, for the
 import argparse
 import time
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -60,10 +61,21 @@ def record(bed, folder, args):
     return writer.pairs
 
 
-def choosing(corrector, group, count, seed=measure.REPORTING_SEED):
-    """The correction of so many pictures that begin with a seed's noise, each of which chooses what it is to show."""
-    noise = model.initial_noise(count, seed, LATENT)
+def choosing(corrector, group, count):
+    """The correction of one run of so many pictures, each of which chooses what it is to show."""
+    noise = model.initial_noise(count, measure.REPORTING_SEED, LATENT)
     return Correction(corrector, group, choice=choices(noise, corrector.config, corrector.group_index(group)))
+
+
+def measured(bed, corrector, count):
+    """What a corrector of the planted stereotypes does, on so many pictures a group of the reporting seeds."""
+    metrics, before = {"images": count}, measure.drawn(bed, count)
+    known = comparison.readings(measure.WORLD, before)
+    for attribute in portraits.STEREOTYPES:
+        group = portraits.STEREOTYPES[attribute].group
+        after = measure.drawn(bed, count, partial(choosing, corrector, group, count))
+        metrics[group] = measure.report(attribute, before, after, known, portraits.others(attribute))
+    return metrics
 
 
 def parse_args(argv=None):
@@ -88,13 +100,7 @@ def main(argv=None):
     since = time.time() - clock
     corrector, _ = train(pairs, seed=args.seed, steps=args.steps, width=args.width, checkpoint=unfinished, every=EVERY)
     trained = time.time() - clock - since
-    metrics, before = {"images": args.measured}, measure.drawn(bed, args.measured)
-    known = comparison.readings(measure.WORLD, before)
-    for attribute in portraits.STEREOTYPES:
-        group = portraits.STEREOTYPES[attribute].group
-        after = measure.drawn(bed, args.measured, choosing(corrector, group, args.measured))
-        metrics[group] = measure.report(attribute, before, after, known, portraits.others(attribute))
-    corrector.config = replace(corrector.config, metrics=metrics)
+    corrector.config = replace(corrector.config, metrics=measured(bed, corrector, args.measured))
     card.save(corrector, args.out)
     print(f"recorded in {since:.0f} s, trained in {trained:.0f} s")
     print(f"wrote {args.out} ({args.out.stat().st_size / 1e6:.2f} MB)")

@@ -56,17 +56,19 @@ def shows_none(attributes):
     return comparison.shows_none(WORLD, attributes)
 
 
-def drawn(bed, count, correct=None):
+def drawn(bed, count, begin=None):
     """{group: images} of the reporting seeds, for `report`.
 
     Args:
         bed: a `model.Testbed`.
         count: images per group.
-        correct: None, or a function (x, sigma, denoised) -> denoised.
+        begin: None, or a function () -> `Correction`, called for every run: one remembers what it decided.
     """
     return {
-        group: bed.decode(bed.sample([portraits.neutral(group)] * count, REPORTING_SEED, correct=correct))
-        for group in tqdm(portraits.GROUPS, desc="corrected" if correct else "uncorrected")
+        group: bed.decode(
+            bed.sample([portraits.neutral(group)] * count, REPORTING_SEED, correct=begin() if begin else None)
+        )
+        for group in tqdm(portraits.GROUPS, desc="corrected" if begin else "uncorrected")
     }
 
 
