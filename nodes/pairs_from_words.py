@@ -85,6 +85,8 @@ class RSCorrectorPairsFromWords(io.ComfyNode):
         for batch in batches:
             sheet.add(batch)
             done += len(batch.drawn)
-            left(done, count, f"the set will take {1e-6 * writer.pairs.bytes(group) * count / done:.0f} MB")
+            size = writer.pairs.bytes(group) / done
+            left(done, count, f"the set will take {1e-6 * size * count:.0f} MB")
+            writer.need(size * (count - done))  # some samplers evaluate the model several times a step
         out = merged(writer.pairs, merge_with)
         return io.NodeOutput(*out.result, sheet.picture(), report(writer.pairs.source[group]))

@@ -226,9 +226,9 @@ class Correction:
     """The update of the denoised prediction over one run, ``D' = D + strength * mask * w(sigma) * delta``.
 
     A picture on its way from the rejected depiction to the preferred one may look like a third on the way, lilac
-    between rose and sky, which others show by right. So once what its prediction calls for is nearly (`DECIDED`) what it
-    would call for in a picture that has to be corrected, it is one, to the end of the run; until then, and otherwise, a
-    picture gets what its prediction calls for. Every run needs a `Correction` of its own.
+    between rose and sky, which others show by right. So once what its prediction calls for is nearly (`DECIDED`) what
+    it would call for in a picture that has to be corrected, it is one, to the end of the run; until then, and
+    otherwise, a picture gets what its prediction calls for. Every run needs a `Correction` of its own.
 
     Args:
         corrector: a `Corrector`.

@@ -75,9 +75,9 @@ def relevance(records, config):
 
 
 def draw(records, config, chances, count, generator, device="cpu"):
-    """A batch with every group equally often: {"denoised", "level", "target", "size", "label"}.
+    """A batch of as many records of every group: {"denoised", "level", "target", "size", "label"}.
 
-    What was needed is in it twice, under either label; the size is its energy where it was recorded.
+    What was needed is in it a second time, under the other label; the size is its energy where it was recorded.
 
     A run that needed nothing has no label of its own and is learnt under one of its group's.
     """

@@ -4,7 +4,7 @@
     z+               the picture as it should have been, in part or as a whole     `counterparts.redrawn`, `bridged`
     area (z+ - D)    the correction of a prediction D, recorded while a run is led there    `Recorder`
     c(D, sigma)      a small network that learns it, by D alone and for runs that are led   `distillation.distil`
-    D' = D + s w c   the correction in use, of pictures that are read once and led to the end  `corrector.Correction`
+    D' = D + s w c   the correction in use, of pictures that are read, and then led to the end  `corrector.Correction`
 
 Pictures of the preferred wording, and of everybody else, need nothing, and that is recorded too.
 """

@@ -89,7 +89,7 @@ def train(pairs, *, seed=0, steps=STEPS, batch=None, lr=RATE, width=WIDTH, level
 
 #: What the held-out loss of a kind says, for people who read a report.
 HELD_OUT_LOSS = {
-    "delta": "squared error relative to the correction; if nothing is learnt, the share of records that need one",
+    "delta": "squared error relative to the correction; if nothing is learnt, some more than the share that needs one",
     "denoiser_pair": "error under the marked side over that under the other; at 1 the sides are not told apart",
 }
 

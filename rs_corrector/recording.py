@@ -37,12 +37,13 @@ def recorded(checkpoint, writer, group, *, count, batch_size, cfg, begun, whole=
     before = facts["evaluations"]
     measured = Measured(*(facts[f.name] for f in fields(Measured))) if facts["images"] else None
     while (done := facts["images"]) < count:
+        pictures = range(done, min(done + batch_size, count))
         try:
-            batch, measured = record(checkpoint, range(done, min(done + batch_size, count)), cfg, measured, whole)
-        except torch.OutOfMemoryError:
-            if batch_size == 1:
+            batch, measured = record(checkpoint, pictures, cfg, measured, whole)
+        except torch.cuda.OutOfMemoryError:
+            if len(pictures) == 1:
                 raise
-            batch_size //= 2
+            batch_size = len(pictures) // 2
             log.warning("RS-Corrector: expected memory for more images at once; going on with %d", batch_size)
             continue
         facts["images"] += len(batch.shown)

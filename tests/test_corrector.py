@@ -247,12 +247,15 @@ def test_a_picture_is_decided_on_once_and_corrected_from_then_on():
 
 
 def test_where_it_is_not_corrected_a_picture_decides_nothing():
-    correction = Correction(corrector := Reads(make_config(kind="delta")), mask=torch.eye(2)[None, None])
-    read, led = torch.zeros(1, *SHAPE), torch.ones(1, *SHAPE)
-    read[..., :2, 2:] = 1.0  # outside the mask's diagonal
+    mask = torch.zeros(1, 1, *SHAPE[1:])
+    mask[..., 0, 0] = 1.0
+    correction = Correction(corrector := Reads(make_config(kind="delta")), mask=mask)
+    read, led = 1 - mask.expand(1, *SHAPE), torch.ones(1, *SHAPE)
     corrector.deltas = lambda *prediction: (read, led)
     nothing = torch.zeros(1, *SHAPE)
     assert not correction(nothing, torch.ones(1), nothing).any()
+    correction = Correction(corrector)
+    assert correction(nothing, torch.ones(1), nothing).eq(1).all(), "everywhere it would be decided"
 
 
 def test_a_third_depiction_is_right_by_itself_and_left_on_the_way_to_the_preferred_one():

@@ -235,7 +235,7 @@ def test_fewer_pictures_at_once_are_drawn_where_more_do_not_fit_into_memory(tmp_
 
     def sample(wording, batch, **how):
         if len(batch) > 4:
-            raise torch.OutOfMemoryError("of eight pictures")
+            raise torch.cuda.OutOfMemoryError("of eight pictures")
         return Embedded.sample(bed, wording, batch, **how)
 
     bed.sample = sample
@@ -243,7 +243,7 @@ def test_fewer_pictures_at_once_are_drawn_where_more_do_not_fit_into_memory(tmp_
         shards.append(len(batch.drawn))
     assert shards == [4, 4, 4] and "going on with 4" in caplog.text
     bed.sample = lambda *_, **__: sample(None, range(8))
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(torch.cuda.OutOfMemoryError):
         list(recorded(bed, a_set(tmp_path), "green", **HOW | dict(count=16)))
 
 

@@ -30,11 +30,13 @@ class TimeLeft:
 
     def __init__(self, what, node=None, done=0):
         self.what, self.node, self.first = what, node, done
-        self.begun, self.logged = time.monotonic(), None
+        self.begun, self.logged, self.said = time.monotonic(), None, None
 
     def __call__(self, done, total, more=""):
         """Say that so much is done of `total`, and more."""
-        now, said = time.monotonic(), f"{done} of {total}"
+        if done == self.said:
+            return
+        self.said, now, said = done, time.monotonic(), f"{done} of {total}"
         if self.first is None:
             self.first, self.begun = done, now
         elif done > self.first:

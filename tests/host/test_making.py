@@ -224,6 +224,13 @@ def test_too_little_room_on_the_disk_is_said_before_anything_is_drawn(record, mo
     assert not drawn.shards[0].path.parent.with_name("no_room").exists()
 
 
+def test_nothing_is_said_twice(nodes, shown):
+    left = nodes.TimeLeft("this", "7", done=None)
+    for done in (1, 2, 2, 2):
+        left(done, 2)
+    assert shown == ["1 of 2", "2 of 2, about 0 s left"]
+
+
 def test_times_are_said_in_words(nodes):
     duration = nodes.telling.duration
     assert [duration(t) for t in (7.4, 99, 130, 5000, 9000)] == ["7 s", "99 s", "2 min", "83 min", "2.5 h"]
