@@ -279,7 +279,7 @@ def audit():
     g = Graph()
     model, clip, vae = g.testbed()
     corrected = g.apply(model, g.corrector(), "green", column=0)
-    plan = g(1, "RSCorrectorAuditPlan", "1. What to look at", (380, 620), checkpoints="model")
+    plan = g(1, "RSCorrectorAuditPlan", "1. What to look at", (340, 620), checkpoints="model")
     drawn = g(
         2, "RSCorrectorAuditRun", "2. Draw",
         plan=plan, model=model, corrected_model=corrected, clip=clip, vae=vae, name="testbed_audit", checkpoint="model",
