@@ -111,22 +111,50 @@ GUIDERS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("guider", GUIDERS)
-def test_guider(guider, host, node, prompt, holds, cell):
-    cell.needs(guider.split(",")[0].split(" at ")[0])
-    other = host.encode(OTHER)
+@pytest.fixture
+def guided(host, node, prompt):
+    """Draw under a guider: a function of its name, a model, and the positive prompt where it is another."""
 
-    def run(model, batch=8):
-        made = GUIDERS[guider](node, model, prompt, other)
-        sigmas = node("BasicScheduler", model=model, scheduler="normal", steps=12, denoise=1.0)
+    def guided(guider, model, positive=None, batch=8, steps=12):
+        said = prompt if positive is None else prompt | {"positive": positive}
+        made = GUIDERS[guider](node, model, said, host.encode(OTHER))
+        sigmas = node("BasicScheduler", model=model, scheduler="normal", steps=steps, denoise=1.0)
         sampler = node("KSamplerSelect", sampler_name="euler")
         noise = node("RandomNoise", noise_seed=measure.TUNING_SEED)
         advanced = dict(noise=noise, guider=made, sampler=sampler, sigmas=sigmas, latent_image=latents(batch))
         return node("SamplerCustomAdvanced", **advanced)["samples"]
 
-    plain, corrected = holds(run)
+    return guided
+
+
+@pytest.mark.parametrize("guider", GUIDERS)
+def test_guider(guider, host, holds, guided, cell):
+    cell.needs(guider.split(",")[0].split(" at ")[0])
+    plain, corrected = holds(lambda model: guided(guider, model))
     before, after = hats(host, plain), hats(host, corrected)
     assert after <= max(before - 2, 0), "hats become fewer"
+
+
+@pytest.mark.parametrize("guider", GUIDERS)
+def test_a_guider_obeys_prompts_one_by_one(guider, host, bed, node, prompt, apply, guided, cell):
+    cell.needs(guider.split(",")[0].split(" at ")[0])
+    asked = host.encode(f"{NEUTRAL}, wearing a hat")
+    steps = 1 if guider == "PerpNegGuider" else 4  # it mixes the pictures of a batch from step to step
+
+    def run(positive, **more):
+        return guided(guider, apply(**more) if more else bed.model, positive, batch=4, steps=steps)
+
+    both = [[torch.cat([prompt["positive"][0][0], asked[0][0]]), {}]]
+    plain, obeyed, corrected = run(both), run(both, obey_requests=True), run(both, obey_requests=False)
+    assert [torch.equal(*rows) for rows in zip(plain, obeyed)] == [False, True, False, True]
+    torch.testing.assert_close(obeyed[::2], corrected[::2], atol=1e-4, rtol=1e-4)
+
+    mask = torch.zeros(1, 64, 64)
+    mask[..., :32] = 1.0
+    regions = area(node, prompt["positive"], asked)  # the right one asks
+    assert torch.equal(run(regions, mask=1 - mask), run(regions))
+    left = run(regions, mask=mask)
+    assert torch.equal(left, run(regions, mask=mask, obey_requests=False)) and not torch.equal(left, run(regions))
 
 
 # Ways to sample: name -> (node, model, prompt) -> latents.
