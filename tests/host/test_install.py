@@ -33,7 +33,10 @@ def draw(server, seed=7):
         workflow[node]["inputs"] |= {"steps": 4, "seed": seed}
     pictures = server.run(workflow)
     assert len(pictures["11"]) == len(pictures["12"]) == 2 and pictures["11"] != pictures["12"]
-    assert "Traceback" not in server.log() and "IMPORT FAILED" not in server.log()
+    log = server.log()
+    assert "IMPORT FAILED" not in log and f'File "{server.base / "custom_nodes"}' not in log, (
+        "no trace leads to the pack"
+    )
     return pictures
 
 
