@@ -101,8 +101,9 @@ def calibrated(corrector, group, shape, seed=0, images=32, steps=20, chunk=32, t
     levels = [*noise_levels(c.sigma_min, c.sigma_max, steps).flip(0).tolist(), 0.0]
 
     def score(side, gain):
-        correct, scores = Correction(corrector, group, gain), []
+        scores = []
         for x in start.to(device).split(chunk):
+            correct = Correction(corrector, group, gain)  # of this run
             label = torch.full((len(x),), first + side, device=device)
             for level, following in zip(levels, levels[1:]):
                 if tick is not None:
