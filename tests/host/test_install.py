@@ -81,8 +81,11 @@ def test_what_is_made_lands_where_the_flags_say(start, tmp_path):
         assert not files(server.base / "output")
 
 
-def test_two_servers_on_one_directory(start):
-    with start("base", "rs-corrector") as one, comfyui.Server(one.host, base=one.base) as two:
+def test_two_servers_on_one_directory(start, tmp_path):
+    """All but the pictures is shared: the host gives those of two servers the same names."""
+    (tmp_path / "pictures").mkdir()
+    flags = ("--output-directory", str(tmp_path / "pictures"))
+    with start("base", "rs-corrector") as one, comfyui.Server(one.host, base=one.base, flags=flags) as two:
         with ThreadPoolExecutor() as pool:
             first, second = pool.map(draw, (one, two))
         assert first == second
