@@ -27,7 +27,8 @@ from torch.utils._pytree import tree_leaves
 from tqdm.auto import tqdm
 
 from rs_corrector import recipe, weights
-from rs_corrector.corrector import Config, Correction, Corrector
+from rs_corrector.correction import Correction
+from rs_corrector.corrector import Config, Corrector
 from rs_corrector.testbed.model import sigmas
 
 SIZES = {"sd15": 64, "sdxl": 128}
@@ -182,6 +183,7 @@ def seconds(call, repeats=9):
 def alone(family, size):
     """What one correction does, counted: arithmetic, memory, operations, looks at the device."""
     call = one_step(untrained(family, size), size)
+    call()  # what is computed once a run
     with Counter() as counted:
         call()
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * torch.cuda.is_available()

@@ -69,7 +69,7 @@ def parser():
     command = commands.add_parser("train", help="train a corrector on recorded pairs")
     command.add_argument("pairs", type=Path, nargs="+", help="folders of pairs; several are merged over groups")
     command.add_argument("-o", "--out", type=Path, required=True, help="corrector file to write, .safetensors")
-    command.add_argument("--steps", type=positive, default=2500)
+    command.add_argument("--steps", type=positive, default=3000)
     command.add_argument("--batch", type=positive, help="records an update; by the size of the latents")
     command.add_argument("--device", default="cpu", help="cpu, cuda, mps (default cpu)")
     command.add_argument("--seed", type=int, default=0)

@@ -12,7 +12,7 @@ from einops import rearrange
 from tqdm.auto import tqdm
 
 from . import comfyui, weights
-from .corrector import Correction
+from .correction import Correction
 from .pictures import from_png, to_pixels
 
 WORKFLOW = comfyui.PACK / "example_workflows" / "api" / "before_after.json"

@@ -2,7 +2,8 @@
 
 import torch
 
-from .corrector import LED, READ, Corrector, expand, weight
+from .correction import weight
+from .corrector import LED, READ, Corrector, expand
 from .training import fit
 
 #: Records are drawn in proportion to w(sigma), and no less than this.
@@ -38,7 +39,8 @@ def distil(records, config, *, batch, seed, device="cpu", held_out=None, **fitti
     usual = usual[usual > 0].mean().to(device)
 
     def relative_error(rows):
-        error = corrector.raw(rows["denoised"], rows["level"], rows["label"]) - rows["target"]
+        found = corrector.raw(rows["denoised"], rows["level"], corrector.film(rows["level"], rows["label"]))
+        error = found - rows["target"]
         size = rows["size"]  # exactly 0 where nothing was needed
         return (energy(error) / torch.where(size > 0, size + 1e-2 * usual, usual)).mean()
 

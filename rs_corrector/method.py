@@ -4,7 +4,7 @@
     z+               the picture as it should have been, in part or as a whole     `counterparts.redrawn`, `bridged`
     area (z+ - D)    the correction of a prediction D, recorded while a run is led there    `Recorder`
     c(D, sigma)      a small network that learns it, by D alone and for runs that are led   `distillation.distil`
-    D' = D + s w c   the correction in use, of pictures that are read, and then led to the end  `corrector.Correction`
+    D' = D + s w c   the correction in use, of pictures that are read, and then led to the end  `correction.Correction`
 
 Pictures of the preferred wording, and of everybody else, need nothing, and that is recorded too.
 """
@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from . import bridge, counterparts
-from .corrector import expand, weight
+from .correction import weight
+from .corrector import expand
 from .counterparts import NEUTRAL, PREFERRED, grown
 from .wordings import OTHERS
 
@@ -116,7 +117,7 @@ class Recorder:
 
     Args:
         goal, area: (B, C, H, W), (B, 1, H, W); None leads nowhere and keeps that nothing was needed.
-        window: (release, onset), as in `corrector.weight`.
+        window: (release, onset), as in `correction.weight`.
         generator: of the share of the correction, one an image: half of them are 1, as in use, others uniform in 0..1.
         choice: (B,) which preferred wording each picture is recorded for; None is `ANY`.
     """

@@ -23,13 +23,17 @@ class Block(nn.Module):
         self.conv1 = nn.Conv2d(width, width, 3, padding=1)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
 
-    def forward(self, x, scale, shift):
-        """x: (B, width, H, W); scale, shift: (B, width, 1, 1) -> (B, width, H, W)."""
+    def forward(self, x, film):
+        """(B, width, H, W), scale and shift as (B, 2, width, 1, 1) -> (B, width, H, W)."""
+        scale, shift = film.unbind(1)
         return x + self.conv2(F.silu(torch.addcmul(shift, self.conv1(self.norm(x)), scale)))
 
 
 class Network(nn.Module):
-    """F(x, c_noise, label): (B, C, H, W), (B,), (B,) int64 -> (B, C, H, W), any H and W.
+    """F(x, film): (B, C, H, W), (B, 2, levels, width) -> (B, C, H, W), any H and W.
+
+    What has to be seen of a picture is coarser than what has to be drawn, so a convolution a level is enough on the way
+    down, and the blocks come on the way up.
 
     Args:
         channels: of the latent.
@@ -44,32 +48,30 @@ class Network(nn.Module):
         self.register_buffer("frequencies", torch.exp(torch.linspace(0, math.log(100.0), half)), persistent=False)
         self.embed_noise = nn.Sequential(nn.Linear(2 * half, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
         self.embed_label = nn.Embedding(labels, embedding)
+        self.to_film = nn.Linear(embedding, 2 * levels * width)
         self.stem = nn.Conv2d(channels, width, 3, padding=1)
-        self.down = nn.ModuleList(Block(width) for _ in range(levels))
-        self.shrink = nn.ModuleList(nn.Conv2d(width, width, 3, stride=2, padding=1) for _ in range(levels - 1))
-        self.up = nn.ModuleList(Block(width) for _ in range(levels - 1))
-        self.grow = nn.ModuleList(nn.Conv2d(width, width, 1) for _ in range(levels - 1))
-        #: Every block's scale and shift in one product, in the order in which blocks run.
-        self.film = nn.Linear(embedding, 2 * (2 * levels - 1) * width)
+        self.down = nn.ModuleList(nn.Conv2d(width, width, 3, stride=2, padding=1) for _ in range(levels - 1))
+        self.up = nn.ModuleList(Block(width) for _ in range(levels))
         self.norm = Norm(width)
         self.head = nn.Conv2d(width, channels, 3, padding=1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, x, c_noise, label):
+    def film(self, c_noise, label):
+        """Every block's scale and shift for a noise level and a label: (B,), (B,) int64 -> (B, 2, levels, width)."""
         angles = c_noise[:, None] * self.frequencies
         embedding = F.silu(self.embed_noise(torch.cat([angles.sin(), angles.cos()], 1)) + self.embed_label(label))
-        scale, shift = self.film(embedding)[:, :, None, None].chunk(2, 1)
-        blocks = len(self.down) + len(self.up)
-        films = zip((1 + scale).chunk(blocks, 1), shift.chunk(blocks, 1))
-        h, skips = self.stem(x.contiguous(memory_format=torch.channels_last)), []
-        for level, block in enumerate(self.down):
-            if level:
-                skips.append(h)
-                h = self.shrink[level - 1](h)
-            h = block(h, *next(films))
-        for grow, block in zip(self.grow, self.up):
-            skip = skips.pop()
-            h = skip + F.interpolate(grow(h), size=skip.shape[-2:], mode="nearest")
-            h = block(h, *next(films))
+        scale, shift = self.to_film(embedding).unflatten(1, (2, len(self.up), -1)).unbind(1)
+        return torch.stack([1 + scale, shift], 1)
+
+    def forward(self, x, film):
+        skips = [self.stem(x.contiguous(memory_format=torch.channels_last))]
+        for conv in self.down:
+            skips.append(conv(F.silu(skips[-1])))
+        h = skips.pop()
+        for block, own in zip(self.up, film[..., None, None].unbind(2)):
+            h = block(h, own)
+            if skips:
+                skip = skips.pop()
+                h = skip + F.interpolate(h, size=skip.shape[-2:], mode="nearest")
         return self.head(self.norm(h))

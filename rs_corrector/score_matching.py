@@ -5,10 +5,11 @@ from functools import partial
 
 import torch
 
-from .corrector import PREFERRED, REJECTED, Correction, Corrector, expand, noise_levels
+from .correction import Correction
+from .corrector import PREFERRED, REJECTED, Corrector, expand, noise_levels
 from .training import fit
 
-#: (release, onset) of a correction, as in `corrector.weight`: it comes in where noise is as strong as latents of unit
+#: (release, onset) of a correction, as in `correction.weight`: it comes in where noise is as strong as latents of unit
 #: variance. With words a level is measured instead.
 SORTED_WINDOW = (0.0, 1.0)
 #: Gains that are tried, in this order.
@@ -43,10 +44,10 @@ def train_denoiser_pair(latents, config, *, batch, seed, device="cpu", held_out=
         noise = torch.randn(z.shape, generator=generator)
         z, sigma, noise = z.to(device), sigma.to(device), noise.to(device)
         x = z + expand(sigma) * noise
-        c_in, c_out, c_skip, c_noise = corrector.precondition(sigma, 1.0)
+        c_in, c_out, c_skip = corrector.precondition(sigma, 1.0)
         target = (z - expand(c_skip) * x) / expand(c_out)
         for label in labels:
-            found = corrector.network(expand(c_in) * x, c_noise, label.to(device))
+            found = corrector.network(expand(c_in) * x, corrector.film(sigma, label.to(device)))
             yield (found - target).square().mean((1, 2, 3))
 
     def loss(generator):

@@ -12,6 +12,9 @@ from tqdm.auto import tqdm
 
 from .files import replacing
 
+#: By so much a validation has to be worse than another, relative to it, for a run to end early.
+WORSE = 0.02
+
 
 @dataclass
 class History:
@@ -21,9 +24,12 @@ class History:
     validation: list = field(default_factory=list)
 
     def stale(self, patience):
-        """True once the last `patience` validations have not improved on the best before them."""
+        """True once the last `patience` validations were all worse, by `WORSE`, than the best before them.
+
+        As long as they are about as good the run goes on: much is learnt while the learning rate comes to rest.
+        """
         values = [value for _, value in self.validation]
-        return len(values) > patience and min(values[-patience:]) >= min(values[:-patience])
+        return len(values) > patience and min(values[-patience:]) > (1 + WORSE) * min(values[:-patience])
 
 
 def learning_rate(step, steps, peak, warmup):
@@ -64,7 +70,7 @@ def fit(
         identity: what else a resumed run must have in common with the one that was cut off; goes through JSON.
         checkpoint: path to resume from and to save to every `every` steps.
         validate: function () -> held-out loss, called every `every` steps with the averages in `module`.
-        patience: stop early after this many validations without improvement.
+        patience: stop early after this many validations that were worse; see `History.stale`.
         watch: function (step, history), called after every step; may raise to interrupt.
         label: name on the progress bar.
 

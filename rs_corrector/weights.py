@@ -16,8 +16,9 @@ from .files import digest, replacing
 
 #: 2: the weight of a noise level falls with its fourth power, and a corrector may tell requests. 3: one `film` for
 #: all blocks, every pixel normalised by itself. 4: a "delta" reads the prediction, between two levels a group. 5:
-#: requests are told by all that a rejected wording names. 6: a "delta" has two labels a depiction.
-FORMAT_VERSION = 6
+#: requests are told by all that a rejected wording names. 6: a "delta" has two labels a depiction. 7: one convolution a
+#: level on the way down.
+FORMAT_VERSION = 7
 KEY = "rs_corrector"
 #: The file that comes with the pack.
 SHIPPED = Path(__file__).resolve().parents[1] / "corrector_weights" / "testbed.safetensors"

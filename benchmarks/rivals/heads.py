@@ -24,7 +24,7 @@ class Head(nn.Module):
     def forward(self, x, sigma):
         scale = (1 + sigma**2).rsqrt().view(-1, 1, 1, 1)
         label = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        return self.network(scale * x, sigma.log() / 4, label).mean((1, 2, 3))
+        return self.network(scale * x, self.network.film(sigma.log() / 4, label)).mean((1, 2, 3))
 
 
 @cache

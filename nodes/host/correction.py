@@ -11,7 +11,7 @@ from comfy.patcher_extension import WrappersMP
 
 from ...rs_corrector import weights
 from ...rs_corrector.choice import KEEP, choices
-from ...rs_corrector.corrector import Correction
+from ...rs_corrector.correction import Correction
 from .requests import asked
 from .telling import tell
 

@@ -6,7 +6,7 @@ import comfy.samplers
 import torch
 
 from ...rs_corrector import request
-from ...rs_corrector.corrector import in_turn, mask_over
+from ...rs_corrector.correction import in_turn, mask_over
 from .conditioning import encode
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from .. import weights
 from ..audit.plan import EXAMPLE, parse
 from ..audit.run import AuditError
-from ..corrector import Correction
+from ..correction import Correction
 from . import measure, portraits, readers
 from .model import Testbed
 

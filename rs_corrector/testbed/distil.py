@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from .. import card, weights
 from ..choice import choices
-from ..corrector import Correction
+from ..correction import Correction
 from ..method import RECIPE
 from ..pairs import RECORDS, Pairs, Writer, read
 from ..recipe import STEPS, WIDTH, train

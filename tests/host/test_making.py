@@ -381,7 +381,8 @@ def test_training_learns_inside_a_prompt_and_its_result_can_be_cast_there_and_le
     with torch.inference_mode(False), torch.enable_grad():
         again = corrector.double().requires_grad_()
         x = torch.randn(2, 4, 8, 8, dtype=torch.double)
-        again.raw(x, torch.ones(2, dtype=torch.double), torch.zeros(2, dtype=torch.long)).square().sum().backward()
+        level = torch.ones(2, dtype=torch.double)
+        again.raw(x, level, again.film(level, torch.zeros(2, dtype=torch.long))).square().sum().backward()
         assert again.network.stem.weight.grad.abs().max() > 0
 
 

@@ -138,7 +138,7 @@ def _making(g, model, clip, vae, words, contexts, group, name, pixels, cfg, coun
         "RSCorrectorTrain",
         "2. Train",
         pairs=pairs,
-        steps=2500,
+        steps=3000,
         batch_size=0,
         width=32,
         learning_rate=0.001,
