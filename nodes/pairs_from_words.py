@@ -22,7 +22,7 @@ class RSCorrectorPairsFromWords(io.ComfyNode):
             description=(
                 "Lets your checkpoint draw people by the neutral wording in many scenes, redraws each image under a "
                 "preferred wording only where the wordings differ, and records the corrections that lead from one to "
-                "the other. No data set is needed. Each image is drawn about ten times; a run that is cut off "
+                "the other. No data set is needed. Each image is drawn about eighteen times; a run that is cut off "
                 "goes on where it stopped."
             ),
             search_aliases=["rs corrector", "record", "distill", "words", "make corrector"],

@@ -64,8 +64,7 @@ class Correction:
         )
         sigma = sigma.float()
         film, amount, enough = self._look_up(noise_to_signal(sigma, signal), choice)
-        of = dict(group=self.group, signal=signal, choice=choice, film=film)
-        read, led = self.corrector.deltas(x.float(), sigma, before.float(), **of)
+        read, led = self.corrector.deltas(x.float(), sigma, before.float(), self.group, signal, choice, film)
         if mask is not None:
             read, led = mask * read, mask * led
         update = expand(amount) * torch.where(expand(self._falls_short(read, led, enough)), led, read)

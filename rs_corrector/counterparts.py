@@ -39,11 +39,8 @@ MASK_SHARE, MASK_DRAWS = 0.1, 6
 #: Multiple of the decision level at which it is seen what both wordings leave in place, and the share of their
 #: difference from which on a picture is redrawn as a whole.
 IN_PLACE_LEVEL, IN_PLACE = 2.0, 0.22
-#: Pictures on which everything is measured that is the same for all.
-MEASURED_ON = 16
-#: Redraws of a picture, of which the best is kept, the multiple of the decision level at which they begin, and the
-#: steps of their schedule; they are settled in as many as everything else.
-TRIES, REDRAW, REDRAW_STEPS = 4, 2.0, 10
+#: Redraws of a picture, of which the best is kept, and the multiple of the decision level at which they begin.
+TRIES, REDRAW = 8, 2.0
 #: Below this multiple the redrawn part is drawn once more with a pixel more all round, and of the best redraw the whole
 #: picture, so that no border is left and no trace beyond it.
 SETTLE = 0.15
@@ -65,7 +62,7 @@ class Checkpoint(Protocol):
     bottom: float
     evaluations: int
 
-    def sample(self, wording, batch, *, again=0, cfg=None, hook=None, latents=None, mask=None, below=None, steps=None):
+    def sample(self, wording, batch, *, again=0, cfg=None, hook=None, latents=None, mask=None, below=None):
         """Draw pictures: (B, C, H, W).
 
         Args:
@@ -76,8 +73,7 @@ class Checkpoint(Protocol):
             hook: function (x, sigma, denoised, signal) -> denoised.
             latents: (B, C, H, W) to start from; None is empty.
             mask: (B, 1, H, W), drawn only where it is 1; None is everywhere.
-            below: start at this noise level and not at the highest.
-            steps: of the whole schedule; None takes the usual ones, and at least `FEWEST_STEPS` for a part of it.
+            below: start at this noise level and not at the highest, with a schedule of at least `FEWEST_STEPS` steps.
         """
 
     def predict(self, x, sigma, wordings, batch):
@@ -103,12 +99,11 @@ class Measured:
 
 
 def measure(checkpoint, z, batch, generator):
-    """`Measured` on (B, C, H, W) pictures of the preferred wording, the first `MEASURED_ON` of them.
+    """`Measured` on (B, C, H, W) pictures of the preferred wording.
 
     Raises:
         ValueError: the wordings do not differ, or the checkpoint does not draw the preferred one.
     """
-    z, batch = z[:MEASURED_ON], batch[:MEASURED_ON]
     sigmas = torch.linspace(math.log(checkpoint.top), math.log(checkpoint.bottom), LEVELS).exp().tolist()
     shares, energies = [], []
     for sigma in sigmas:
@@ -188,9 +183,7 @@ def redrawn(checkpoint, z, batch, mask, level, cfg, generator):
     tries, errors, noise = [], [], generator.get_state()
     for again in range(1, 1 + TRIES):
         begin = min(REDRAW * level, checkpoint.top)
-        inside = checkpoint.sample(
-            PREFERRED, batch, again=again, cfg=cfg, latents=z, mask=mask, below=begin, steps=REDRAW_STEPS
-        )
+        inside = checkpoint.sample(PREFERRED, batch, again=again, cfg=cfg, latents=z, mask=mask, below=begin)
         around = dict(latents=inside, mask=grown(mask, 1), below=SETTLE * level)
         tries.append(checkpoint.sample(PREFERRED, batch, again=again, **around))
         generator.set_state(noise)  # the same noise for all of them

@@ -259,7 +259,7 @@ def test_where_it_is_not_corrected_a_picture_decides_nothing():
     def later(mask):
         """What is done of a picture that called for all but one pixel, and for nothing then."""
         correction, reads = Correction(corrector, mask=mask), iter([1 - where, nothing])
-        corrector.deltas = lambda *prediction, **of: (next(reads), led)
+        corrector.deltas = lambda *prediction: (next(reads), led)
         correction(nothing, torch.ones(1), nothing)
         return correction(nothing, torch.ones(1), nothing)
 

@@ -50,7 +50,7 @@ class HostCheckpoint:
         """A conditioning of every named wording, with a row for each picture."""
         return batched(*([told(self.wordings.said(name, i), self.encoded) for i in batch] for name in names))
 
-    def sample(self, wording, batch, *, again=0, cfg=None, hook=None, latents=None, mask=None, below=None, steps=None):
+    def sample(self, wording, batch, *, again=0, cfg=None, hook=None, latents=None, mask=None, below=None):
         model, rows = self.model.clone(), len(batch) * (1 if cfg is None else 2)
         if cfg is not None:
             _guide_each(model, cfg)
@@ -60,8 +60,8 @@ class HostCheckpoint:
             return denoised if hook is None else hook(x, sigma, denoised, signal)
 
         hook_into(model, lambda guider, noise: step)
-        usual, sampler, scheduler = self.settings
-        steps = steps or (usual if below is None else max(usual, FEWEST_STEPS))
+        steps, sampler, scheduler = self.settings
+        steps = steps if below is None else max(steps, FEWEST_STEPS)
         (positive,) = self._told([wording], batch)
         return draw(
             model, positive, self.negative, (len(batch), *self.size),

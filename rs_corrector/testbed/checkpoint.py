@@ -33,7 +33,7 @@ class Embedded:
         return torch.cat([self.encode(caption) for caption in said])
 
     @torch.inference_mode()
-    def sample(self, wording, batch, *, again=0, cfg=None, hook=None, latents=None, mask=None, below=None, steps=None):
+    def sample(self, wording, batch, *, again=0, cfg=None, hook=None, latents=None, mask=None, below=None):
         count, names = len(batch), (wording,) if cfg is None else (wording, "")
         told = self._told(names, batch)
 
@@ -44,7 +44,7 @@ class Embedded:
             return rest[0] + expand(cfg) * (positive - rest[0]) if rest else positive
 
         noise = initial_noise(count, noise_seed(self.seed, batch, again), self.size)
-        steps = steps or (self.steps if below is None else max(self.steps, FEWEST_STEPS))
+        steps = self.steps if below is None else max(self.steps, FEWEST_STEPS)
         return euler(guided, schedule(self.table, steps), noise, hook, latents, mask, below=below)
 
     @torch.inference_mode()

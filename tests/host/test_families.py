@@ -56,8 +56,8 @@ def test_family(host, family, model, cell):
     plain, seen, deltas = run(model), [], patcher.model.deltas
     assert plain.isfinite().all()
     assert torch.equal(run(apply(strength=0.0)), plain)
-    patcher.model.deltas = lambda x, sigma, denoised, group, signal, choice: (
-        seen.append((x, sigma, signal)) or deltas(x, sigma, denoised, group, signal)
+    patcher.model.deltas = lambda x, sigma, denoised, *of: (
+        seen.append((x, sigma, of[1])) or deltas(x, sigma, denoised, *of)
     )
     corrected = run(apply())
     assert corrected.isfinite().all() and not torch.equal(corrected, plain)
