@@ -10,7 +10,7 @@ from .corrector import expand, noise_levels, noise_to_signal
 #: where corrections are at least so strong.
 DECIDED, FROM = 0.85, 0.5
 #: What depends on the noise level alone is computed once a run, at so many levels between these, log-uniform: what it
-#: costs at every step is to look it up.
+#: costs at every step is to look it up. Flow matching begins beyond the highest.
 LEVELS, LOWEST, HIGHEST = 1024, 1e-3, 1e3
 
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from . import bridge, counterparts
-from .correction import weight
-from .corrector import expand
+from .correction import HIGHEST, weight
+from .corrector import expand, noise_to_signal
 from .counterparts import NEUTRAL, PREFERRED, grown
 from .wordings import OTHERS
 
@@ -27,8 +27,6 @@ RELEASE, ONSET = WINDOW = 0.01, 0.5
 MARGIN = 3
 #: Pictures are drawn at the usual guidance scale times something between these.
 GUIDANCE = (0.5, 1.5)
-#: Noise levels are recorded up to this one, which flow matching begins beyond.
-HIGHEST = 1e3
 #: What records depend on beside words and sampling: sets made otherwise are not continued.
 RECIPE = repr(
     [WINDOW, MARGIN, GUIDANCE]
@@ -128,7 +126,9 @@ class Recorder:
 
     def __call__(self, x, sigma, denoised, signal=1.0):
         """A step's correction, as `Correction` is."""
-        self.steps.append((denoised.detach().float().cpu(), (sigma / signal).float().cpu().clamp_max(HIGHEST)))
+        self.steps.append(
+            (denoised.detach().float().cpu(), noise_to_signal(sigma, signal).float().cpu().clamp_max(HIGHEST))
+        )
         if self.goal is None:
             return denoised
         if self.share is None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rs_corrector.choice import KEEP
-from rs_corrector.correction import Correction, weight
+from rs_corrector.correction import HIGHEST, LEVELS, LOWEST, Correction, weight
 from rs_corrector.corrector import Config, Corrector, expand, likelihood_ratio, noise_levels
 from rs_corrector.distillation import distil
 from rs_corrector.score_matching import calibrated, train_denoiser_pair
@@ -235,19 +235,27 @@ class Reads(Corrector):
 def test_a_picture_is_decided_on_once_and_corrected_from_then_on():
     """One on its way may look like a third depiction, which by itself calls for nothing."""
     correction, nothing = Correction(Reads(make_config(kind="delta", windows=((0.0, 1.0),)))), torch.zeros(3, *SHAPE)
+    looked_up = noise_levels(LOWEST, HIGHEST, LEVELS)
 
     def corrected(level, *shares):
         correction.corrector.shares = shares
-        sigma = torch.full((3,), level)
+        sigma = looked_up[(looked_up - level).abs().argmin()].expand(3)
         return (correction(nothing, sigma, nothing) / expand(weight(sigma, 1.0, 0.0, 1.0))).mean((1, 2, 3)).tolist()
 
-    def shares(*values):
-        return pytest.approx(values, rel=0.03)  # w is looked up at the nearest of many levels
+    assert corrected(1.5, 0.9, 0.9, 0.0) == pytest.approx([0.9, 0.9, 0.0]), "too early to decide"
+    assert corrected(0.8, 0.9, 0.8, 0.0) == pytest.approx([0.9, 0.8, 0.0])
+    assert corrected(0.6, 0.0, 0.0, 0.9) == pytest.approx([1.0, 0.0, 0.9])
+    assert corrected(0.3, 0.0, 0.0, 0.0) == pytest.approx([1.0, 0.0, 1.0])
 
-    assert corrected(1.5, 0.9, 0.9, 0.0) == shares(0.9, 0.9, 0.0), "too early to decide"
-    assert corrected(0.8, 0.9, 0.8, 0.0) == shares(0.9, 0.8, 0.0)
-    assert corrected(0.6, 0.0, 0.0, 0.9) == shares(1.0, 0.0, 0.9)
-    assert corrected(0.3, 0.0, 0.0, 0.0) == shares(1.0, 0.0, 1.0)
+
+@given(sigma=st.floats(1e-4, 1e4))
+@settings(max_examples=50, deadline=None)
+def test_a_weight_is_looked_up_to_a_hundredth(sigma):
+    window = (0.02, 1.0)
+    corrector, nothing = Reads(make_config(kind="delta", windows=(window,))), torch.zeros(1, *SHAPE)
+    corrector.shares, sigma = (1.0,), torch.tensor([sigma])
+    found = Correction(corrector)(nothing, sigma, nothing).mean().item()
+    assert found == pytest.approx(weight(sigma, 1.0, *window).item(), abs=0.01)
 
 
 def test_where_it_is_not_corrected_a_picture_decides_nothing():
