@@ -7,7 +7,7 @@ from ..rs_corrector.corrector import PREFERRED, REJECTED
 from ..rs_corrector.pairs import SIDES
 from ..rs_corrector.request import mark
 from . import host
-from .sampling_inputs import begun_with, drawing, merged, opened, output, wordings
+from .sampling_inputs import begun_with, counted, drawing, merged, opened, output, wordings
 
 
 class RSCorrectorPairsFromPrompts(io.ComfyNode):
@@ -27,7 +27,8 @@ class RSCorrectorPairsFromPrompts(io.ComfyNode):
                     io.Conditioning.Input("neutral", tooltip="Describe the group and nothing else."),
                     *wordings(),
                     io.Conditioning.Input("negative", tooltip="Use your usual negative prompt."),
-                ]
+                ],
+                count=counted(),
             ),
             outputs=[output()],
         )

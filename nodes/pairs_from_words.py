@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ..rs_corrector.method import RECIPE, RUNS
 from ..rs_corrector.pairs import RECORDS
-from ..rs_corrector.recording import recorded, report
+from ..rs_corrector.recording import IMAGES, recorded, report
 from . import host, typed
 from .sampling_inputs import begun_with, drawing, merged, opened, output
 from .sheet import Sheet
@@ -22,22 +22,41 @@ class RSCorrectorPairsFromWords(io.ComfyNode):
             description=(
                 "Lets your checkpoint draw people by the neutral wording in many scenes, redraws each image under a "
                 "preferred wording only where the wordings differ, and records the corrections that lead from one to "
-                "the other. No data set is needed. Each image is drawn about eighteen times; a run that is cut off "
+                "the other. No data set is needed. Each image takes about as long as nine; a run that is cut off "
                 "goes on where it stopped."
             ),
             search_aliases=["rs corrector", "record", "distill", "words", "make corrector"],
             inputs=drawing(
                 typed.inputs(),
                 *typed.scenes(),
+                host.advanced(
+                    io.Combo.Input(
+                        "redraw",
+                        options=[AUTO, PART, WHOLE],
+                        default=AUTO,
+                        optional=True,
+                        tooltip="Redraw a part for what people wear, hold or look like. Redraw the whole picture where "
+                        "the stereotype is in its light, its sharpness or its style.",
+                    )
+                ),
                 io.Combo.Input(
-                    "redraw",
-                    options=[AUTO, PART, WHOLE],
-                    default=AUTO,
+                    "effort",
+                    options=list(IMAGES),
+                    default="thorough",
                     optional=True,
-                    tooltip="Redraw a part for what people wear, hold or look like. Redraw the whole picture where "
-                    "the stereotype is in its light, its sharpness or its style.",
+                    tooltip="Take quick to see what your words do, thorough for a corrector to keep. A set that was "
+                    "begun quickly goes on thoroughly.",
                 ),
                 io.Vae.Input("vae", optional=True, tooltip="Connect the VAE to see the sheet sharply."),
+                count=host.advanced(
+                    io.Int.Input(
+                        "count",
+                        default=0,
+                        min=0,
+                        max=100000,
+                        tooltip="Draw this many images; at 0 the effort says how many.",
+                    )
+                ),
             ),
             outputs=[
                 output(),
@@ -55,8 +74,8 @@ class RSCorrectorPairsFromWords(io.ComfyNode):
     @classmethod
     def execute(cls, model, neutral, preferred, rejected, negative, others, group, name, count, batch_size, width,
                 height, steps, cfg, sampler_name, scheduler, seed, merge_with=None, contexts="", shares="",
-                redraw=AUTO, clip=None, vae=None):  # fmt: skip
-        group = group.strip()
+                redraw=AUTO, effort="thorough", clip=None, vae=None):  # fmt: skip
+        group, count = group.strip(), count or IMAGES[effort]
         said = typed.parse(neutral, preferred, rejected, others, contexts, shares)
         writer = opened(RECORDS, model, name)
         seed = begun_with(writer, group, seed)
@@ -67,6 +86,8 @@ class RSCorrectorPairsFromWords(io.ComfyNode):
         bare = [host.told(each, known) for each in said.bare()]
         request, things = host.mark_request(said, known, clip)
         settings = (width, height, redraw, steps, cfg, sampler_name, scheduler)
+        done = writer.pairs.source.get(group, {}).get("images", 0)
+        writer.need(RUNS * host.latent_bytes(model, max(count - done, 0) * (steps + 1), height, width))
         batches = recorded(
             checkpoint,
             writer,
@@ -79,8 +100,6 @@ class RSCorrectorPairsFromWords(io.ComfyNode):
             request=request,
             facts={"seed": seed, "things": things},
         )
-        done = writer.pairs.source.get(group, {}).get("images", 0)
-        writer.need(host.latent_bytes(model, RUNS * max(count - done, 0) * (steps + 1), height, width))
         left = host.TimeLeft(f"recording {group}", host.node_id(cls), done)
         for batch in batches:
             sheet.add(batch)

@@ -32,9 +32,13 @@ def where(again="Runs add to it."):
     ]
 
 
-def sampling():
+def counted():
+    return io.Int.Input("count", default=64, min=8, max=100000, tooltip="Draw this many images for each wording.")
+
+
+def sampling(count):
     return [
-        io.Int.Input("count", default=64, min=8, max=100000, tooltip="Draw this many images for each wording."),
+        count,
         io.Int.Input(
             "batch_size", default=8, min=1, max=256, tooltip="Draw this many at once. Lower it if memory runs out."
         ),
@@ -63,13 +67,13 @@ def output():
     return RSPairs.Output(display_name="pairs", tooltip="Connect to Train RS Corrector.")
 
 
-def drawing(said, *more):
-    """All inputs of a node that draws pairs: what is said of the pictures, and perhaps more."""
+def drawing(said, *more, count):
+    """All inputs of a node that draws pairs: what is said of the pictures, how many they are, and perhaps more."""
     return [
         io.Model.Input("model", tooltip="Connect the checkpoint that the corrector is for."),
         *said,
         *where(),
-        *sampling(),
+        *sampling(count),
         merge(),
         *more,
     ]

@@ -12,7 +12,7 @@ so the picture goes over there. The lower that is, the more of the picture is ke
 import torch
 
 from .corrector import expand
-from .counterparts import PREFERRED, REJECTED
+from .counterparts import PREFERRED, REJECTED, falling
 
 #: Multiples of the decision level at which a picture goes over, tried in this order.
 TURNS = (0.12, 1.0, 2.0)
@@ -20,17 +20,22 @@ TURNS = (0.12, 1.0, 2.0)
 STEPS = 12
 
 
-def statistics(checkpoint, preferred, rejected, batch):
+def statistics(checkpoint, preferred, rejected, batches):
     """{"scale", "shift"}: a list each, one value a channel.
 
     Args:
         preferred, rejected: (B, C, H, W) pictures of either wording. Both are drawn once more from the highest level,
             with as much of themselves as noise leaves there: pictures that begin as noise alone vary less.
+        batches: ranges of their numbers, each as many as are drawn at once.
     """
+    levels, sizes = falling(checkpoint.top, checkpoint.bottom, STEPS), [len(batch) for batch in batches]
     sides = [
-        checkpoint.sample(wording, batch, again=1, latents=z, below=checkpoint.top)
+        torch.cat([
+            checkpoint.sample(wording, batch, again=1, latents=part, levels=levels)
+            for batch, part in zip(batches, z.split(sizes))
+        ])
         for wording, z in ((PREFERRED, preferred), (REJECTED, rejected))
-    ]
+    ]  # fmt: skip
     (mean, spread), (mean_rejected, spread_rejected) = [(z.mean((0, 2, 3)), z.std((0, 2, 3))) for z in sides]
     scale = spread / spread_rejected.clamp_min(1e-6)
     return {"scale": scale.tolist(), "shift": (mean - scale * mean_rejected).tolist()}
@@ -57,15 +62,12 @@ def bridged(checkpoint, z, batch, measured, wanted, good):
 def bridge(checkpoint, z, batch, sigma, measured):
     """Pictures of the rejected wording, (B, C, H, W), as the preferred one has them from noise level sigma down."""
     scale, shift = (torch.tensor(values).view(-1, 1, 1).to(z) for values in (measured.scale, measured.shift))
-    there = flow(checkpoint, z, levels(checkpoint.bottom, sigma / float(scale.log().mean().exp())), REJECTED, batch)
-    back = flow(checkpoint, scale * there + shift, levels(checkpoint.bottom, sigma).flip(0), PREFERRED, batch)
+    turn = sigma / float(scale.log().mean().exp())
+    up, down = (falling(level, checkpoint.bottom, STEPS)[:-1] for level in (turn, sigma))
+    there = flow(checkpoint, z, up.flip(0), REJECTED, batch)
+    back = flow(checkpoint, scale * there + shift, down, PREFERRED, batch)
     (clean,) = checkpoint.predict(back, checkpoint.bottom, (PREFERRED,), batch)
     return clean
-
-
-def levels(low, high):
-    """(STEPS,) rising noise levels (Karras et al. 2022, equation 5)."""
-    return torch.linspace(low ** (1 / 7), max(high, 2 * low) ** (1 / 7), STEPS) ** 7
 
 
 def flow(checkpoint, x, sigmas, wording, batch):

@@ -23,7 +23,7 @@ WORDINGS = NEUTRAL, PREFERRED, REJECTED = "neutral", "preferred", "rejected"
 
 #: The decision level is looked for at so many noise levels, and not where |D+ - D-|^2 is below this share of its
 #: largest: there it says nothing.
-LEVELS, AUDIBLE = 24, 0.1
+LEVELS, AUDIBLE = 12, 0.1
 #: Where the share is above this at the highest level already, the picture decides from the beginning.
 DECIDED = 0.9
 #: Wordings are taken for equal where that largest is below this share of the pictures' own mean square.
@@ -32,37 +32,41 @@ EQUAL = 1e-4
 READ_LEVELS, READ_DRAWS = (0.4, 0.7, 1.0), 2
 #: A picture shows the rejected depiction where the evidence against it is below this share of what is usual for
 #: pictures of the preferred wording.
-SHOWN = 0.05
+SHOWN = 0.04
 #: A pixel is redrawn where the energy of the mean difference is above this share of the picture's largest; draws of
 #: noise that the mean is of.
 MASK_SHARE, MASK_DRAWS = 0.1, 6
 #: Multiple of the decision level at which it is seen what both wordings leave in place, and the share of their
 #: difference from which on a picture is redrawn as a whole.
 IN_PLACE_LEVEL, IN_PLACE = 2.0, 0.22
-#: Redraws of a picture, of which the best is kept, and the multiple of the decision level at which they begin.
-TRIES, REDRAW = 8, 2.0
+#: Redraws of a picture, of which the best is kept; the multiple of the decision level at which they begin; their steps.
+TRIES, REDRAW, REDRAW_STEPS = 4, 2.0, 8
 #: Below this multiple the redrawn part is drawn once more with a pixel more all round, and of the best redraw the whole
-#: picture, so that no border is left and no trace beyond it.
+#: picture, so that no border is left and no trace beyond it. That one has the usual steps and so their texture.
 SETTLE = 0.15
-#: Part of a run is drawn as part of one with at least so many steps: of four too few would be left.
-FEWEST_STEPS = 12
+#: A part of a run has at least so many steps: of a short run too few would be left.
+FEWEST_STEPS = 4
 
 
 class Checkpoint(Protocol):
     """A model with its wordings and sampling settings; all latents are in model space, all noise levels VE.
 
     Attributes:
+        at_once: pictures that it predicts at once; where there are more, one part after another.
         wordings: `wordings.Wordings`, which say what a wording's name means for a picture's number.
         top, bottom: its highest and its lowest noise level.
+        levels: (S + 1,) falling noise levels that a picture usually goes through, zero at the end.
         evaluations: rows that it has predicted so far; with guidance a picture counts twice a step.
     """
 
+    at_once: int
     wordings: object
     top: float
     bottom: float
+    levels: torch.Tensor
     evaluations: int
 
-    def sample(self, wording, batch, *, again=0, cfg=None, hook=None, latents=None, mask=None, below=None):
+    def sample(self, wording, batch, *, again=0, cfg=None, hook=None, latents=None, mask=None, levels=None):
         """Draw pictures: (B, C, H, W).
 
         Args:
@@ -73,7 +77,8 @@ class Checkpoint(Protocol):
             hook: function (x, sigma, denoised, signal) -> denoised.
             latents: (B, C, H, W) to start from; None is empty.
             mask: (B, 1, H, W), drawn only where it is 1; None is everywhere.
-            below: start at this noise level and not at the highest, with a schedule of at least `FEWEST_STEPS` steps.
+            levels: (S + 1,) falling noise levels to go through, down to zero, from the first of which the latents are
+                noised; None goes through the usual ones.
         """
 
     def predict(self, x, sigma, wordings, batch):
@@ -99,10 +104,10 @@ class Measured:
 
 
 def measure(checkpoint, z, batch, generator):
-    """`Measured` on (B, C, H, W) pictures of the preferred wording.
+    """The decision level, on (B, C, H, W) pictures of the preferred wording.
 
     Raises:
-        ValueError: the wordings do not differ, or the checkpoint does not draw the preferred one.
+        ValueError: the wordings do not differ.
     """
     sigmas = torch.linspace(math.log(checkpoint.top), math.log(checkpoint.bottom), LEVELS).exp().tolist()
     shares, energies = [], []
@@ -118,14 +123,21 @@ def measure(checkpoint, z, batch, generator):
             "expected two wordings that the checkpoint draws differently, got predictions that do not differ; word the "
             "preferred and the rejected depiction apart"
         )
-    level = decision_level(sigmas, shares, energies)
-    usual = evidence(checkpoint, z, batch, level, generator)[0].median()
-    if usual <= 0:
+    return decision_level(sigmas, shares, energies)
+
+
+def usual(against):
+    """What is usual of (B,) evidence against the rejected wording in pictures of the preferred one.
+
+    Raises:
+        ValueError: the checkpoint does not draw the preferred one.
+    """
+    if (median := float(against.median())) <= 0:
         raise ValueError(
             "expected the checkpoint to draw the preferred depiction under the preferred wording, got pictures that "
             "the rejected wording explains as well; choose words that it follows"
         )
-    return Measured(level, float(usual), in_place(checkpoint, z, batch, level, generator))
+    return median
 
 
 def decision_level(sigmas, shares, energies):
@@ -159,12 +171,18 @@ def in_place(checkpoint, z, batch, level, generator):
 
 
 def evidence(checkpoint, z, batch, level, generator):
-    """How much better other wordings explain pictures than the rejected one: two (B,), near 0 where it is as good.
+    """How much better another wording explains pictures than the rejected one, near 0 where none does: (B,).
 
-    sum of (|z - D-|^2 - |z - D|^2) / sigma^2 over levels and noise, with D the better one of D+ and D0, and D = D+.
+    sum of (|z - D-|^2 - |z - D|^2) / sigma^2 over levels and noise, with D the better one of D+ and D0.
     """
     neutral, preferred, rejected = _errors(checkpoint, z, batch, level, generator, WORDINGS)
-    return rejected - torch.minimum(neutral, preferred), rejected - preferred
+    return rejected - torch.minimum(neutral, preferred)
+
+
+def evidence_towards(checkpoint, z, batch, level, generator):
+    """The same of the preferred wording alone, D = D+: (B,)."""
+    preferred, rejected = _errors(checkpoint, z, batch, level, generator, (PREFERRED, REJECTED))
+    return rejected - preferred
 
 
 def edit_mask(checkpoint, z, batch, level, generator):
@@ -181,21 +199,34 @@ def redrawn(checkpoint, z, batch, mask, level, cfg, generator):
         cfg: (B,) guidance scales, or None.
     """
     tries, errors, noise = [], [], generator.get_state()
+    redraw = falling(min(REDRAW * level, checkpoint.top), checkpoint.bottom, REDRAW_STEPS)
+    settle = falling(SETTLE * level, checkpoint.bottom, FEWEST_STEPS)
     for again in range(1, 1 + TRIES):
-        begin = min(REDRAW * level, checkpoint.top)
-        inside = checkpoint.sample(PREFERRED, batch, again=again, cfg=cfg, latents=z, mask=mask, below=begin)
-        around = dict(latents=inside, mask=grown(mask, 1), below=SETTLE * level)
+        inside = checkpoint.sample(PREFERRED, batch, again=again, cfg=cfg, latents=z, mask=mask, levels=redraw)
+        around = dict(latents=inside, mask=grown(mask, 1), levels=settle)
         tries.append(checkpoint.sample(PREFERRED, batch, again=again, **around))
         generator.set_state(noise)  # the same noise for all of them
         errors += _errors(checkpoint, tries[-1], batch, level, generator, (PREFERRED,))
     best = torch.stack(errors).argmin(0).to(z.device)
     picked = torch.stack(tries)[best, torch.arange(len(z))]
-    return checkpoint.sample(PREFERRED, batch, latents=picked, below=SETTLE * level)
+    return checkpoint.sample(PREFERRED, batch, latents=picked, levels=part(checkpoint, SETTLE * level))
 
 
 def noise_seed(first, batch, again=0):
     """Seed of a batch's noise, where `first` is that of the first picture's: no two batches' redraws share one."""
     return first + (1 + TRIES) * batch.start + again
+
+
+def part(checkpoint, high):
+    """The usual levels from a noise level on, (S + 1,); others where these are too few."""
+    levels = checkpoint.levels[checkpoint.levels <= high]
+    return levels if len(levels) > FEWEST_STEPS else falling(high, checkpoint.bottom, FEWEST_STEPS)
+
+
+def falling(high, low, steps):
+    """(steps + 1,) noise levels from high down to low, and zero (Karras et al. 2022, equation 5)."""
+    ramp = torch.linspace(max(high, 2 * low) ** (1 / 7), low ** (1 / 7), steps) ** 7
+    return torch.cat([ramp, torch.zeros(1)])
 
 
 def noised(z, sigma, generator):

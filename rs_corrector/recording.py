@@ -6,16 +6,21 @@ from dataclasses import asdict, fields
 import torch
 
 from .counterparts import Measured
-from .method import record
+from .method import prefer, record
 from .pairs import PairsError
 
 log = logging.getLogger("RS-Corrector")
+#: Pictures that a corrector is made from, by the effort that it is worth.
+IMAGES = {"thorough": 56, "quick": 14}
 #: Pictures after which it is judged whether a set comes to anything.
 ENOUGH = 16
 
 
 def recorded(checkpoint, writer, group, *, count, batch_size, cfg, begun, whole=None, request=None, facts=None):
-    """Record pictures until the set has `count` of them, and yield each `method.Batch` once it is safe, or refused.
+    """Record pictures of the preferred wording, half of `count`; then, batch by batch, so many with their counterparts.
+
+    Returns:
+        An iterator over each `method.Batch` once it is safe, or refused.
 
     Args:
         checkpoint: a `counterparts.Checkpoint`, see `method.record`.
@@ -32,29 +37,53 @@ def recorded(checkpoint, writer, group, *, count, batch_size, cfg, begun, whole=
         PairsError: no group is named, or it was begun with something else; more counterparts are dropped than kept; no
             picture shows the rejected depiction.
     """
-    nothing = {"images": 0, "shown": 0, "dropped": 0, "evaluations": 0}
+    nothing = {"spared": 0, "images": 0, "shown": 0, "dropped": 0, "evaluations": 0}
     facts = writer.resume(group, begun, nothing, checkpoint.wordings.facts() | (facts or {}))
-    before = facts["evaluations"]
-    measured = Measured(*(facts[f.name] for f in fields(Measured))) if facts["images"] else None
-    while (done := facts["images"]) < count:
-        pictures = range(done, min(done + batch_size, count))
+    before, begin, half = facts["evaluations"], facts["spared"], -(-count // 2)
+    measured = Measured(*(facts[f.name] for f in fields(Measured))) if begin else None
+
+    def preferring(size):
+        checkpoint.at_once = size
+        batches = [range(first, min(first + size, half)) for first in range(begin, half, size)]
+        return prefer(checkpoint, batches, cfg, measured, whole)
+
+    def keep(rows, **news):
+        facts.update(news, evaluations=before + checkpoint.evaluations)
+        writer.append(group, dict(facts), request, **rows)
+
+    if begin < half:
+        log.info("RS-Corrector: drawing %d images of the preferred wording, to measure on them", half - begin)
+        (measured, rows), batch_size = _fitting(preferring, batch_size)
+        keep(rows, spared=half, **asdict(measured))
+
+    def batches(at_once):
+        def recording(size):
+            checkpoint.at_once = size
+            return record(checkpoint, range(done, min(done + size, count)), cfg, measured, whole)
+
+        while (done := facts["images"]) < count:
+            batch, at_once = _fitting(recording, at_once)
+            added = {"images": len(batch.shown), "shown": int(batch.shown.sum()), "dropped": int(batch.dropped.sum())}
+            added = {name: facts[name] + number for name, number in added.items()}
+            if wrong := _wrong(added):
+                yield batch  # which shows why
+                raise PairsError(wrong)
+            keep(batch.rows, **added)
+            yield batch
+
+    return batches(batch_size)
+
+
+def _fitting(make, size):
+    """What is made of so many pictures at once, or of as many as fit into memory; and how many those are."""
+    while True:
         try:
-            batch, measured = record(checkpoint, pictures, cfg, measured, whole)
+            return make(size), size
         except torch.cuda.OutOfMemoryError:
-            if len(pictures) == 1:
+            if size == 1:
                 raise
-            batch_size = len(pictures) // 2
-            log.warning("RS-Corrector: expected memory for more images at once; going on with %d", batch_size)
-            continue
-        facts["images"] += len(batch.shown)
-        facts["shown"] += int(batch.shown.sum())
-        facts["dropped"] += int(batch.dropped.sum())
-        facts |= asdict(measured) | {"evaluations": before + checkpoint.evaluations}
-        if wrong := _wrong(facts):
-            yield batch  # which shows why
-            raise PairsError(wrong)
-        writer.append(group, dict(facts), request, **batch.rows)
-        yield batch
+        size //= 2
+        log.warning("RS-Corrector: expected memory for more images at once; going on with %d", size)
 
 
 def _wrong(facts):

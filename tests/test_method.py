@@ -37,9 +37,15 @@ def read_kind(pictures, kind, grid=8):
     return world(grid).read(pictures).attributes[:, column]
 
 
+def record(bed):
+    """(`Batch`, `Measured`, rows of the preferred wording)."""
+    measured, spared = method.prefer(bed, [BATCH], CFG)
+    return method.record(bed, BATCH, CFG, measured), measured, spared
+
+
 @cache
 def made(kind="hat", grid=8, rates="strong"):
-    return method.record(checkpoint(kind, grid, rates), BATCH, CFG)
+    return record(checkpoint(kind, grid, rates))
 
 
 @pytest.mark.parametrize(
@@ -97,10 +103,10 @@ def test_a_depiction_that_is_like_the_rejected_one_does_not_make_it_a_wash():
 @pytest.mark.parametrize("kind", ["hat", "hair"])
 def test_the_wordings_tell_who_shows_the_rejected_depiction(kind):
     """In pictures of anybody, most of whom show another value than either wording names."""
-    bed, (_, measured) = checkpoint(kind), made(kind)
+    bed, (_, measured, _) = checkpoint(kind), made(kind)
     pictures = bed.sample("others", range(48), cfg=torch.full((48,), CFG))
     generator = torch.Generator().manual_seed(0)
-    against, _ = counterparts.evidence(bed, pictures, range(48), measured.level, generator)
+    against = counterparts.evidence(bed, pictures, range(48), measured.level, generator)
     told = against < counterparts.SHOWN * measured.evidence
     truth = read_kind(pictures, kind) == PLANTED[kind][1]
     assert 4 < truth.sum() < 44 and told[truth].all(), "all who show it"
@@ -113,7 +119,7 @@ def test_only_a_wash_over_everything_leaves_everything_in_its_place():
 
 
 def test_counterparts_are_the_same_pictures_without_what_was_rejected():
-    batch, _ = made("hat", 16)
+    batch, *_ = made("hat", 16)
     assert batch.shown.sum() > 12 and not batch.dropped.any()
     assert (read_kind(batch.goal[batch.shown], "hat", 16) == 0).all()
     before, after = (world(16).read(z).attributes for z in (batch.drawn, batch.goal))
@@ -125,7 +131,7 @@ def test_counterparts_are_the_same_pictures_without_what_was_rejected():
 
 
 def test_a_wash_is_undone_and_everything_else_stays():
-    batch, measured = made("distorted", 16)
+    batch, measured, _ = made("distorted", 16)
     assert batch.shown.sum() > 12 and not batch.dropped.any() and (batch.area[batch.shown] == 1).all()
     washed, clear = (world(16).read(z[batch.shown]).attributes for z in (batch.drawn, batch.goal))
     kept = (washed == clear).float().mean(0)
@@ -137,7 +143,7 @@ def test_a_wash_is_undone_and_everything_else_stays():
 
 def test_a_picture_goes_over_no_higher_than_it_has_to(monkeypatch):
     """Wordings that do not leave things in place find them at a higher level, or not at all."""
-    bed, (batch, measured) = checkpoint("hat"), made("distorted")
+    bed, (batch, measured, _) = checkpoint("hat"), made("distorted")
     asked = []
     monkeypatch.setattr(bridge, "bridge", lambda checkpoint, z, batch, sigma, measured: asked.append(sigma) or z)
     wanted = torch.ones(COUNT, dtype=torch.bool)
@@ -146,16 +152,34 @@ def test_a_picture_goes_over_no_higher_than_it_has_to(monkeypatch):
     assert torch.equal(goal, batch.drawn)
 
 
-def test_part_of_a_run_of_few_steps_is_drawn_in_enough():
-    bed, few = checkpoint(), checkpoint()
-    few.steps, bed.steps = 4, counterparts.FEWEST_STEPS
-    z = bed.sample("preferred", range(2))
-    parts = [each.sample("preferred", range(2), latents=z, below=3.0) for each in (bed, few)]
-    assert torch.equal(*parts)
+def test_part_of_a_run_takes_the_usual_levels_and_of_a_run_of_few_steps_others():
+    bed = checkpoint()
+    assert torch.equal(counterparts.part(bed, 3.0), bed.levels[bed.levels <= 3.0])
+    bed.levels = bed.levels[[0, 10, 20]]
+    others = counterparts.part(bed, 3.0)
+    assert len(others) == 1 + counterparts.FEWEST_STEPS and (others.diff() < 0).all()
+    assert [float(others[i]) for i in (0, -2, -1)] == pytest.approx([3.0, bed.bottom, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("levels", "kept"),
+    [
+        ([9.0, 4.0, 2.0, 1.0, 0.5], [4.0, 2.0, 1.0, 0.5]),
+        ([9.0, 4.0, 4.0, 2.0, 2.0, 1.0, 1.0, 0.5], [4.0, 2.0, 1.0, 0.5]),
+        ([9.0, 5.0, 1.0, 0.5], [9.0, 5.0, 1.0, 0.5]),
+    ],
+    ids=["a level a step", "two evaluations a step", "too few within"],
+)
+def test_of_a_run_the_steps_are_kept_at_which_a_correction_acts(levels, kept):
+    recorder, z = method.Recorder(), torch.zeros(1, 4, 8, 8)
+    for level in levels:
+        recorder(z, torch.tensor([level]), z)
+    rows = recorder.rows(torch.tensor([True]), torch.tensor([4.0, 2.0, 1.0, 0.5, 0.0]))
+    assert rows["level"].flatten().tolist() == kept
 
 
 def test_a_picture_that_shows_nothing_rejected_is_its_own_counterpart():
-    batch, _ = made("hair", 8, "moderate")
+    batch, *_ = made("hair", 8, "moderate")
     assert torch.equal(batch.shown, read_kind(batch.drawn, "hair") == PLANTED["hair"][1])
     spared = ~batch.shown
     assert 0 < spared.sum() < COUNT
@@ -163,21 +187,27 @@ def test_a_picture_that_shows_nothing_rejected_is_its_own_counterpart():
 
 
 def test_records_are_runs_of_predictions_and_others_with_the_depiction_are_left_out():
-    batch, _ = made()
-    rows = batch.rows
-    assert {name: tuple(t.shape[1:]) for name, t in rows.items()} == {
-        "denoised": (20, 4, 8, 8), "level": (20,), "goal": (4, 8, 8), "area": (1, 8, 8), "choice": (),
-    }  # fmt: skip
+    batch, measured, spared = made()
+    bed, rows = checkpoint(), batch.rows
+    steps = len(counterparts.part(bed, method.RECORDED * measured.level)) - 1
+    for kept in (rows, spared):
+        assert {name: tuple(t.shape[1:]) for name, t in kept.items()} == {
+            "denoised": (steps, 4, 8, 8), "level": (steps,), "goal": (4, 8, 8), "area": (1, 8, 8), "choice": (),
+        }  # fmt: skip
+        assert (kept["level"][:, 0] <= method.RECORDED * measured.level).all()
     led = rows["area"].flatten(1).any(1)
     assert led.sum() == (batch.shown & ~batch.dropped).sum() > 12
-    spared = read_kind(rows["goal"][~led], "hat")
-    assert COUNT < len(spared) < 2 * COUNT + (~batch.shown).sum() and (spared == 0).all()
+    assert not spared["area"].any() and len(spared["goal"]) > 12
+    others = rows["goal"][~led]
+    assert COUNT // 2 < len(others) < COUNT + (~batch.shown).sum()
+    assert all((read_kind(goal, "hat") == 0).all() for goal in (others, spared["goal"]))
 
 
 def test_records_know_which_preferred_wording_they_show_and_anybody_shows_none():
     preferred = wordings("hair").preferred[0]
     preferred = (preferred, preferred.replace("black", "blond"))
-    rows = method.record(checkpoint("hair", preferred=preferred), BATCH, CFG)[0].rows
+    batch, _, spared = record(checkpoint("hair", preferred=preferred))
+    rows = {name: torch.cat([each, spared[name]]) for name, each in batch.rows.items()}
     led, values = rows["area"].flatten(1).any(1), read_kind(rows["goal"], "hair")
     for choice, value in enumerate(portraits.WORDS["hair"].index(f"{colour} hair") for colour in ("black", "blond")):
         mine = rows["choice"] == choice
@@ -192,20 +222,21 @@ def test_a_run_is_led_by_a_share_of_the_way():
     nothing = torch.zeros(3, 4, 8, 8)
     out = recorder(nothing, torch.full((3,), 2.0), nothing)
     assert torch.equal(out, recorder.share.view(-1, 1, 1, 1).expand_as(out)) and (recorder.share == 1).any()
-    assert torch.equal(recorder.rows(torch.tensor([True, False, True]))["denoised"], nothing[:2, None])
+    rows = recorder.rows(torch.tensor([True, False, True]), torch.tensor([2.0, 0.0]))
+    assert torch.equal(rows["denoised"], nothing[:2, None])
 
 
 def test_equal_wordings_are_refused_before_anything_is_redrawn():
     bed = checkpoint(preferred=("a portrait of a person",), rejected="a person on a portrait")
     with pytest.raises(ValueError, match="predictions that do not differ; word the preferred and the rejected"):
-        method.record(bed, BATCH, CFG)
+        record(bed)
 
 
 def test_a_preferred_wording_that_the_checkpoint_does_not_draw_is_refused():
     bed = checkpoint(preferred=(wordings().rejected,), rejected=wordings().preferred[0])
     bed.sample = lambda wording, batch, **how: Embedded.sample(bed, "rejected", batch, **how)
     with pytest.raises(ValueError, match="expected the checkpoint to draw the preferred depiction"):
-        method.record(bed, BATCH, CFG)
+        record(bed)
 
 
 def a_set(folder):

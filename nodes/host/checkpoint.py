@@ -1,13 +1,15 @@
 """A MODEL with its conditionings as the engine sees a checkpoint: something that samples and predicts."""
 
+import sys
+
 import comfy.model_management
 import comfy.samplers
 import torch
 
-from ...rs_corrector.counterparts import FEWEST_STEPS, noise_seed
+from ...rs_corrector.counterparts import noise_seed
 from .conditioning import batched, keep_apart, told
 from .correction import hook as hook_into
-from .sampling import draw, noise_range, own_level
+from .sampling import draw, noise_range, own_level, ve_level
 
 #: Flow matching begins at nothing but noise; from this noise level (VE) on, as good as nothing is left of a picture.
 NOISE_ALONE = 100.0
@@ -41,16 +43,18 @@ class HostCheckpoint:
         self.wordings, self.encoded, self.negative, self.size = wordings, encoded, negative, size
         self.seed, self.settings, self.evaluations = seed, (steps, sampler, scheduler), 0
         keep_apart(model := model.clone())
+        self.at_once = sys.maxsize
         self.model, self.sampling = model, model.get_model_object("model_sampling")
         low, high = noise_range(self.sampling)
         self.top = min(high, NOISE_ALONE)
         self.bottom = max(low, LOWEST * self.top)
+        self.levels = ve_level(self.sampling, comfy.samplers.calculate_sigmas(self.sampling, scheduler, steps))
 
     def _told(self, names, batch):
         """A conditioning of every named wording, with a row for each picture."""
         return batched(*([told(self.wordings.said(name, i), self.encoded) for i in batch] for name in names))
 
-    def sample(self, wording, batch, *, again=0, cfg=None, hook=None, latents=None, mask=None, below=None):
+    def sample(self, wording, batch, *, again=0, cfg=None, hook=None, latents=None, mask=None, levels=None):
         model, rows = self.model.clone(), len(batch) * (1 if cfg is None else 2)
         if cfg is not None:
             _guide_each(model, cfg)
@@ -61,20 +65,26 @@ class HostCheckpoint:
 
         hook_into(model, lambda guider, noise: step)
         steps, sampler, scheduler = self.settings
-        steps = steps if below is None else max(steps, FEWEST_STEPS)
         (positive,) = self._told([wording], batch)
         return draw(
             model, positive, self.negative, (len(batch), *self.size),
             noise_seed(self.seed, batch, again), steps, 1.0 if cfg is None else float(cfg.max()),
-            sampler, scheduler, latents=latents, mask=mask, below=below,
+            sampler, scheduler, latents=latents, mask=mask, levels=levels,
         )  # fmt: skip
 
     def predict(self, x, sigma, wordings, batch):
         own = own_level(self.sampling, sigma)
         signal = 1.0 if own == sigma else 1 - own
         self.evaluations += len(x) * len(wordings)
-        judge = _Judge(self.model, dict(zip(wordings, self._told(wordings, batch))))
-        return judge.predict(signal * x, own)
+        found = []
+        for rows, some in zip(x.split(self.at_once), _split(batch, self.at_once)):
+            judge = _Judge(self.model, dict(zip(wordings, self._told(wordings, some))))
+            found.append(judge.predict(signal * rows, own))
+        return [torch.cat(parts) for parts in zip(*found)]
+
+
+def _split(batch, size):
+    return [batch[first : first + size] for first in range(0, len(batch), size)]
 
 
 class _Judge(comfy.samplers.CFGGuider):

@@ -26,14 +26,14 @@ def schedulers():
     return comfy.samplers.KSampler.SCHEDULERS
 
 
-def draw(model, positive, negative, size, seed, steps, cfg, sampler, scheduler, latents=None, mask=None, below=None):
+def draw(model, positive, negative, size, seed, steps, cfg, sampler, scheduler, latents=None, mask=None, levels=None):
     """Sample a batch as KSampler does, with its progress and previews: (N, C, H, W) in model space, on the CPU.
 
     Args:
         size: (N, height, width) in latent pixels.
         latents: (N, C, H, W) in model space to start from; None is empty.
         mask: (N, 1, H, W), drawn only where it is 1; None is everywhere.
-        below: start at this noise level (VE) and not at the highest.
+        levels: (S + 1,) falling noise levels (VE) to go through, down to zero; None takes those of the scheduler.
     """
     count, height, width = size
     latent_format = model.get_model_object("latent_format")
@@ -41,12 +41,8 @@ def draw(model, positive, negative, size, seed, steps, cfg, sampler, scheduler, 
     if latents is not None:
         latent = latent_format.process_out(latents)
     sigmas = None
-    if below is not None:
-        sampling = model.get_model_object("model_sampling")
-        sigmas = comfy.samplers.calculate_sigmas(sampling, scheduler, steps)
-        sigmas = sigmas[sigmas <= own_level(sampling, below)]
-        if len(sigmas) < 2:  # so few steps that none is left
-            return to_model_space(model, latent)
+    if levels is not None:
+        sigmas, steps = own_level(model.get_model_object("model_sampling"), levels), len(levels) - 1
     latent = comfy.sample.fix_empty_latent_channels(model, latent)
     noise = comfy.sample.prepare_noise(latent, seed)
     callback = latent_preview.prepare_callback(model, steps)
@@ -68,18 +64,22 @@ def draw(model, positive, negative, size, seed, steps, cfg, sampler, scheduler, 
 
 
 def own_level(sampling, sigma):
-    """A noise level (VE) as the model itself counts it: the same, or s = sigma / (scale + sigma) for flow matching."""
+    """Noise levels (VE) as the model itself counts them: the same, or s = sigma / (scale + sigma) for flow matching."""
     if isinstance(sampling, comfy.model_sampling.CONST):
         return sigma / (noise_scale(sampling) + sigma)
     return sigma
 
 
-def noise_range(sampling):
-    """(lowest, highest) noise level (VE) of a model, the highest of flow matching finite."""
-    low, high = float(sampling.sigma_min), float(sampling.sigma_max)
+def ve_level(sampling, sigmas):
+    """A model's own noise levels as VE has them, the highest of flow matching finite."""
     if isinstance(sampling, comfy.model_sampling.CONST):
-        return tuple(noise_scale(sampling) * s / max(1 - s, 1e-3) for s in (low, high))
-    return low, high
+        return noise_scale(sampling) * sigmas / (1 - sigmas).clamp_min(1e-3)
+    return sigmas
+
+
+def noise_range(sampling):
+    """(lowest, highest) noise level (VE) of a model."""
+    return tuple(ve_level(sampling, torch.tensor([float(sampling.sigma_min), float(sampling.sigma_max)])).tolist())
 
 
 def to_model_space(model, latents):

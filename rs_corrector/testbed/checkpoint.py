@@ -1,11 +1,12 @@
 """A world on its embedded path as the method sees a checkpoint."""
 
+import sys
 from functools import cache
 
 import torch
 
 from ..corrector import expand
-from ..counterparts import FEWEST_STEPS, noise_seed
+from ..counterparts import noise_seed
 from .model import initial_noise, schedule, sigmas
 from .sampling import euler
 
@@ -23,17 +24,17 @@ class Embedded:
     """
 
     def __init__(self, denoise, encode, wordings, size, seed, steps=20):
-        self.denoise, self.wordings, self.size, self.seed, self.steps = denoise, wordings, size, seed, steps
+        self.denoise, self.wordings, self.size, self.seed = denoise, wordings, size, seed
         self.encode = cache(lambda caption: encode([caption]))
-        self.table, self.evaluations = sigmas(), 0
-        self.bottom, self.top = float(self.table[0]), float(self.table[-1])
+        self.at_once, self.evaluations, table = sys.maxsize, 0, sigmas()
+        self.bottom, self.top, self.levels = float(table[0]), float(table[-1]), schedule(table, steps)
 
     def _told(self, names, batch):
         said = [self.wordings.said(name, number) if name else "" for name in names for number in batch]
         return torch.cat([self.encode(caption) for caption in said])
 
     @torch.inference_mode()
-    def sample(self, wording, batch, *, again=0, cfg=None, hook=None, latents=None, mask=None, below=None):
+    def sample(self, wording, batch, *, again=0, cfg=None, hook=None, latents=None, mask=None, levels=None):
         count, names = len(batch), (wording,) if cfg is None else (wording, "")
         told = self._told(names, batch)
 
@@ -44,8 +45,8 @@ class Embedded:
             return rest[0] + expand(cfg) * (positive - rest[0]) if rest else positive
 
         noise = initial_noise(count, noise_seed(self.seed, batch, again), self.size)
-        steps = self.steps if below is None else max(self.steps, FEWEST_STEPS)
-        return euler(guided, schedule(self.table, steps), noise, hook, latents, mask, below=below)
+        part = levels is not None
+        return euler(guided, levels if part else self.levels, noise, hook, latents, mask, part=part)
 
     @torch.inference_mode()
     def predict(self, x, sigma, wordings, batch):

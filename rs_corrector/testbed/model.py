@@ -156,7 +156,7 @@ class Testbed:
         return uncond + cfg * (cond - uncond)
 
     @torch.inference_mode()
-    def sample(self, captions, seed, steps=20, cfg=3.0, correct=None, latents=None, mask=None, below=None, size=8):
+    def sample(self, captions, seed, steps=20, cfg=3.0, correct=None, latents=None, mask=None, size=8):
         """Euler sampling on the host's `normal` schedule.
 
         Args:
@@ -165,7 +165,6 @@ class Testbed:
             correct: None, or a function (x, sigma, denoised) -> denoised.
             latents: (N, 4, size, size) to start from; None is empty.
             mask: (N, 1, size, size), drawn only where it is 1, as with the host's noise mask; None is everywhere.
-            below: start at this noise level and not at the highest.
 
         Returns:
             (N, 4, size, size) clean latents in model space.
@@ -178,7 +177,7 @@ class Testbed:
         def denoise(x, sigma):
             return self.guided(x, sigma, positive, negative, cfg)
 
-        return euler(denoise, ladder, noise, correct, latents, mask, below=below)
+        return euler(denoise, ladder, noise, correct, latents, mask)
 
     @torch.inference_mode()
     def encode(self, images):

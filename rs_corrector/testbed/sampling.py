@@ -3,7 +3,7 @@
 import torch
 
 
-def euler(denoise, sigmas, noise, correct=None, latents=None, mask=None, flow=False, below=None):
+def euler(denoise, sigmas, noise, correct=None, latents=None, mask=None, flow=False, part=False):
     """Integrate dx/dsigma = (x - D) / sigma as ComfyUI's `euler` does (Karras et al. 2022, algorithm 1).
 
     Args:
@@ -14,7 +14,7 @@ def euler(denoise, sigmas, noise, correct=None, latents=None, mask=None, flow=Fa
         latents: (B, C, H, W) to start from; None is empty.
         mask: (B, 1, H, W), drawn only where it is 1, as with the host's noise mask; None is everywhere.
         flow: x = (1 - sigma) z + sigma n, as in flow matching, and not x = z + sigma n.
-        below: start at this noise level and not at the highest.
+        part: begin with the latents at the first of these levels, wherever that is, and not with noise alone.
 
     Returns:
         (B, C, H, W) clean latents.
@@ -25,11 +25,7 @@ def euler(denoise, sigmas, noise, correct=None, latents=None, mask=None, flow=Fa
     def noised(sigma):
         return (1 - sigma if flow else 1.0) * latents + sigma * noise
 
-    if below is not None:
-        sigmas = sigmas[sigmas <= below]
-        x = noised(sigmas[0])
-    else:
-        x = noised(sigmas[0]) if flow else latents + noise * (1 + sigmas[0] ** 2).sqrt()
+    x = noised(sigmas[0]) if flow or part else latents + noise * (1 + sigmas[0] ** 2).sqrt()
     for sigma, following in zip(sigmas, sigmas[1:]):
         level = sigma.expand(len(x))
         x = mask * x + (1 - mask) * noised(sigma)

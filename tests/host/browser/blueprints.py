@@ -38,7 +38,7 @@ def make_a_corrector(g):
     corrector = g(1, "RSCorrectorTrain", "Train", pairs=pairs)
     g(2, "RSCorrectorSave", "Save", corrector=corrector)
     said = ("neutral", "preferred", "rejected", "negative", "others", "contexts", "shares")
-    return ("Record", "Train"), (*said, "group", "name", "count", "batch_size", "width", "height", "steps", "cfg")
+    return ("Record", "Train"), (*said, "group", "name", "effort", "batch_size", "width", "height", "steps", "cfg")
 
 
 BLUEPRINTS = {"Correct one group": correct_one_group, "Make a corrector from words": make_a_corrector}

@@ -124,14 +124,14 @@ def before_after():
     return g
 
 
-def _making(g, model, clip, vae, words, contexts, group, name, pixels, cfg, count, drawn, saved, shown):
+def _making(g, model, clip, vae, words, contexts, group, name, pixels, cfg, drawn, saved, shown):
     """What both ways of making one have in common."""
     said = dict(zip(("neutral", "preferred", "rejected", "negative", "others"), words))
     pairs = g(
         1, "RSCorrectorPairsFromWords", "1. Record", (340, 780),
         model=model, clip=clip, vae=vae, **said, contexts="\n".join(contexts), shares="", group=group, name=name,
-        count=count, batch_size=drawn, width=pixels, height=pixels, steps=20, cfg=cfg, sampler_name="euler",
-        scheduler="normal", seed=1, redraw="decided by the wordings",
+        count=0, batch_size=drawn, width=pixels, height=pixels, steps=20, cfg=cfg, sampler_name="euler",
+        scheduler="normal", seed=1, redraw="decided by the wordings", effort="thorough",
     )  # fmt: skip
     corrector = g(
         2,
@@ -168,7 +168,7 @@ def make_a_corrector():
     )
     contexts = wordings.shipped()
     bed = g.checkpoint("v1-5-pruned-emaonly-fp16.safetensors")
-    _making(g, *bed, words, contexts, "NAME-THE-GROUP", "my_pairs", 512, 7.0, 64, 4, "my_corrector", 4)
+    _making(g, *bed, words, contexts, "NAME-THE-GROUP", "my_pairs", 512, 7.0, 4, "my_corrector", 4)
     return g
 
 
@@ -184,7 +184,6 @@ def make_a_corrector_testbed():
         "testbed_green",
         64,
         3.0,
-        64,
         64,
         "my_testbed_corrector",
         16,
