@@ -1,7 +1,7 @@
 """The method from grid to grid, where the truth is known: `python benchmarks/ladder.py --json FILE`.
 
 In the exact world, through the pack's nodes on the real ComfyUI, in this process: correctors are made from words by the
-nodes' default recipe, from 64 images a group, one file for all kinds of a rung, and measured on the reporting seeds
+nodes' defaults, from 56 images a group, one file for all kinds of a rung, and measured on the reporting seeds
 beside methods that need no training, at the settings that `quality.py` found for them. Cells that FILE has already are
 kept, and several runs may fill one FILE. Beside FILE come a folder of sheets, the same seeds without and with the
 corrector, and a plot.

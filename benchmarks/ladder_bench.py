@@ -14,12 +14,13 @@ from rs_corrector.files import digest
 from rs_corrector.method import RECIPE
 from rs_corrector.metrics import wilson
 from rs_corrector.recipe import RATE, WIDTH, batch_for
+from rs_corrector.recording import IMAGES
 from rs_corrector.testbed import comparison, measure, portraits
 from rs_corrector.testbed.exact import PLANTED, RATES, World, captions
 from rs_corrector.wordings import PLACE, placed
 
 SAMPLING = dict(steps=20, cfg=3.0, sampler="euler")
-LEARNT = 64
+LEARNT = IMAGES["thorough"]
 #: What correctors of these names are made from in scenes: contexts that are not the ones they are measured in.
 LEARNT_FROM = {"one_prompt": (PLACE,), "rs_corrector": captions.contexts(), "in_series": captions.contexts()}
 #: First of the seeds that are learnt from.

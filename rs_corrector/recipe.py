@@ -119,10 +119,12 @@ def _window(pairs, group):
 
 
 def _split(kind, rows):
-    """(learned, held out) row indices: every tenth run, or the last tenth of each side."""
+    """(learned, held out) row indices: of runs that are led every tenth, and of the others; or the last of each side."""
     if kind == RECORDS:
         runs = torch.arange(len(rows["level"]))
-        held_out = runs % round(1 / HELD_OUT) == FEWEST - 1  # so that the fewest runs have one
+        led = rows["area"][runs].flatten(1).any(1)
+        place = torch.where(led, led.cumsum(0), (~led).cumsum(0))
+        held_out = place % round(1 / HELD_OUT) == 3  # so that three have one already
         return runs[~held_out], runs[held_out]
     side = rows["side"][torch.arange(len(rows["side"]))]
     sides = [(side == value).nonzero().flatten() for value in side.unique()]

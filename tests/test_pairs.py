@@ -283,11 +283,13 @@ def test_words_that_make_no_difference_are_refused(tmp_path):
         train(w.pairs, steps=1)
 
 
-def test_a_tenth_of_the_runs_is_held_out_whole():
+def test_a_tenth_of_the_runs_of_either_sort_is_held_out_whole():
     from rs_corrector.recipe import _split
 
-    keep, rest = _split(RECORDS, {"level": torch.zeros(40, 6)})
-    assert rest.tolist() == [7, 17, 27, 37] and sorted([*keep.tolist(), *rest.tolist()]) == list(range(40))
+    area = torch.zeros(40, 1, 8, 8)
+    area[25:] = 1
+    keep, rest = _split(RECORDS, {"level": torch.zeros(40, 6), "area": area})
+    assert rest.tolist() == [2, 12, 22, 27, 37] and sorted([*keep.tolist(), *rest.tolist()]) == list(range(40))
 
 
 def test_a_step_of_a_run_comes_alone(tmp_path):

@@ -70,7 +70,7 @@ def test_the_teacher_evaluates_nothing_outside_its_window_and_is_off_at_zero(hos
 def test_words_become_pairs_a_corrector_a_file_and_a_corrected_picture(host, bed, record, sample, monkeypatch):
     pairs, sheet, report = record(name="whole_way", vae=bed.vae, whole=True)
     assert pairs.kind == "records" and pairs.groups == ("green",)
-    assert 16 <= len(pairs) <= 24  # runs that are led, and those that need nothing
+    assert 12 <= len(pairs) <= 20  # runs that are led, and those that need nothing
     assert sheet.shape == (1, 480, 8 * 160, 3) and "8 pictures" in report and "decision level" in report
     corrector, picture, report = train(host, pairs)
     assert picture.shape == (1, 320, 512, 3) and "kind delta" in report
@@ -240,8 +240,8 @@ def test_recording_goes_on_where_it_stopped(record):
     first = record(name="goes_on", count=8)
     second = record(name="goes_on", count=16)
     again = record(name="goes_on", count=16)
-    assert [len(p.shards) for p in (first, second, again)] == [1, 2, 2]
-    assert second.shards[0] == first.shards[0] and again.shards == second.shards
+    assert [len(p.shards) for p in (first, second, again)] == [2, 4, 4]
+    assert second.shards[:2] == first.shards and again.shards == second.shards
 
 
 def test_training_is_the_same_every_time(host, record):
