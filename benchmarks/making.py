@@ -21,6 +21,7 @@ from rs_corrector.recording import IMAGES
 from rs_corrector.testbed import comparison, measure, portraits
 
 SIZE = dict(width=64, height=64)
+RUNG = Rung(32)
 
 
 def on_testbed(host, effort, steps, before, known):
@@ -55,7 +56,7 @@ def on_testbed(host, effort, steps, before, known):
 
 def in_exact_world(host, effort, steps, count):
     """{kind: what the ladder measures} at 32x32."""
-    bench = Bench(host, Rung(32), count)
+    bench = Bench(host, RUNG, count)
     corrector, made = make(bench, IMAGES[effort], steps)
     seconds = {name: made[name] for name in ("record_s", "train_s")}
     return seconds | {

@@ -82,11 +82,11 @@ class RSCorrectorPairsFromWords(io.ComfyNode):
         known, negative = typed.encoded(clip, said, negative)
         _, *size = host.latent_size(model, 1, height, width)
         checkpoint = host.HostCheckpoint(model, said, known, negative, size, seed, steps, sampler_name, scheduler)
-        sheet = Sheet(writer.beside(group, "sheet.png"), lambda z: host.seen(model, vae, z), writer.pairs.count(group))
+        done = writer.pairs.source.get(group, {}).get("images", 0)
+        sheet = Sheet(writer.beside(group, "sheet.png"), lambda z: host.seen(model, vae, z), done)
         bare = [host.told(each, known) for each in said.bare()]
         request, things = host.mark_request(said, known, clip)
         settings = (width, height, redraw, steps, cfg, sampler_name, scheduler)
-        done = writer.pairs.source.get(group, {}).get("images", 0)
         writer.need(RUNS * host.latent_bytes(model, max(count - done, 0) * (steps + 1), height, width))
         batches = recorded(
             checkpoint,

@@ -18,7 +18,7 @@ class Sheet:
     Args:
         file: its path.
         see: function ((N, C, H, W) latents) -> (N, h, w, 3) RGB in 0..1.
-        begun: whether there are records; a sheet that is left of a run without any is not gone on with.
+        begun: whether there are pictures on it already; a sheet that is left of a run without any is not gone on with.
     """
 
     def __init__(self, file, see, begun):

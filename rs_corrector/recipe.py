@@ -119,7 +119,7 @@ def _window(pairs, group):
 
 
 def _split(kind, rows):
-    """(learned, held out) row indices: of runs that are led every tenth, and of the others; or the last of each side."""
+    """(learned, held out) row indices: a tenth of the runs that are led and of the others; or the last of a side."""
     if kind == RECORDS:
         runs = torch.arange(len(rows["level"]))
         led = rows["area"][runs].flatten(1).any(1)

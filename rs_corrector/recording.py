@@ -13,14 +13,11 @@ log = logging.getLogger("RS-Corrector")
 #: Pictures that a corrector is made from, by the effort that it is worth.
 IMAGES = {"thorough": 56, "quick": 14}
 #: Pictures after which it is judged whether a set comes to anything.
-ENOUGH = 16
+ENOUGH = 14
 
 
 def recorded(checkpoint, writer, group, *, count, batch_size, cfg, begun, whole=None, request=None, facts=None):
     """Record pictures of the preferred wording, half of `count`; then, batch by batch, so many with their counterparts.
-
-    Returns:
-        An iterator over each `method.Batch` once it is safe, or refused.
 
     Args:
         checkpoint: a `counterparts.Checkpoint`, see `method.record`.
@@ -32,6 +29,9 @@ def recorded(checkpoint, writer, group, *, count, batch_size, cfg, begun, whole=
         whole: redraw the whole picture, or a part; None decides by what the wordings leave in place.
         request: (R, E) as `request.mark` returns it, or None.
         facts: more to remember of the group, for people to read.
+
+    Returns:
+        An iterator over each `method.Batch` once it is safe, or refused.
 
     Raises:
         PairsError: no group is named, or it was begun with something else; more counterparts are dropped than kept; no

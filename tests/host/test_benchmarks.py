@@ -1,10 +1,12 @@
 """Every method of the quality benchmark runs on the real host, and the benchmark reads what it did."""
 
 import depictions
+import making
 import pytest
 import quality
 import rivals
 import torch
+from ladder_bench import Rung
 from rivals import CASES, METHODS, method
 
 CASE = CASES["hat"]
@@ -55,3 +57,16 @@ def test_depictions_are_measured_in_captions_that_were_not_recorded(host, tmp_pa
     for name in ("hair", "background"):
         assert 0 <= found[name]["as others"]["keep"] <= 1
         assert "preferred_rate" in found[name]["held out"]
+
+
+def test_every_effort_is_measured_with_what_it_takes(host, tmp_path, monkeypatch):
+    monkeypatch.setattr(making, "IMAGES", {"quick": making.IMAGES["quick"]})
+    monkeypatch.setattr(making, "RUNG", Rung(8))
+    kept = host.model, host.clip, host.size
+    with torch.inference_mode(False):
+        found = making.run(host, 4, 5, tmp_path / "found.json")["quick"]
+    host.use(*kept)
+    assert found["testbed"].keys() == CASES.keys() and "ghost_ratio" in found["testbed"]["hat"]
+    evaluations = found["make_evaluations"]["hat"]
+    assert 0 < evaluations <= 5000 and found["ladder32"]["hat"]["make_evaluations"] <= 5000
+    assert all(seconds > 0 for seconds in (*found["record_s"].values(), found["train_s"]))
