@@ -6,10 +6,11 @@ Between lies the *decision level*, which is measured, and of which every other l
 
     share(sigma) = sum <D0 - D-, D+ - D-> / sum |D+ - D-|^2,     over preferred pictures noised to sigma,
 
-goes from what the words alone give to 1; the decision level is where it is halfway. There the difference of the two
-wordings says *where* a picture shows the rejected depiction (DiffEdit, Couairon et al. 2022). Around it, whether the
-rejected wording explains a picture as well as any other says *whether* it does (Li et al. 2023). Only that part is
-redrawn under the preferred wording, a few times; the try that this wording explains best is the one that counts.
+goes from what the words alone give to what the picture gives, nearly 1; the decision level is where it is halfway.
+There the difference of the two wordings says *where* a picture shows the rejected depiction (DiffEdit, Couairon et al.
+2022). Around it, whether the rejected wording explains a picture as well as any other says *whether* it does (Li et al.
+2023). Only that part is redrawn under the preferred wording, a few times; the try that this wording explains best is
+the one that counts.
 """
 
 import math
@@ -21,9 +22,9 @@ import torch.nn.functional as F
 
 WORDINGS = NEUTRAL, PREFERRED, REJECTED = "neutral", "preferred", "rejected"
 
-#: The decision level is looked for at so many noise levels, and not where |D+ - D-|^2 is below this share of its
-#: largest: there it says nothing.
-LEVELS, AUDIBLE = 12, 0.1
+#: The decision level is looked for at so many noise levels, from the highest on, until |D+ - D-|^2 is below this share
+#: of its largest: there it says nothing.
+LEVELS, AUDIBLE = 24, 0.1
 #: Where the share is above this at the highest level already, the picture decides from the beginning.
 DECIDED = 0.9
 #: Wordings are taken for equal where that largest is below this share of the pictures' own mean square.
@@ -32,7 +33,7 @@ EQUAL = 1e-4
 READ_LEVELS, READ_DRAWS = (0.4, 0.7, 1.0), 2
 #: A picture shows the rejected depiction where the evidence against it is below this share of what is usual for
 #: pictures of the preferred wording.
-SHOWN = 0.04
+SHOWN = 0.03
 #: A pixel is redrawn where the energy of the mean difference is above this share of the picture's largest; draws of
 #: noise that the mean is of.
 MASK_SHARE, MASK_DRAWS = 0.1, 6
@@ -118,6 +119,8 @@ def measure(checkpoint, z, batch, generator):
         share = ((neutral - rejected) * difference).sum() / energy.clamp_min(1e-12)
         shares.append(float(share))
         energies.append(float(energy) / z.numel())
+        if energies[-1] < AUDIBLE * max(energies):
+            break
     if max(energies) < EQUAL * float(z.square().mean()):
         raise ValueError(
             "expected two wordings that the checkpoint draws differently, got predictions that do not differ; word the "
@@ -141,15 +144,15 @@ def usual(against):
 
 
 def decision_level(sigmas, shares, energies):
-    """Where the share first is halfway between its value at the highest level and 1: the highest level at most."""
+    """Where the share first is halfway from its value at the highest level to its largest; capped at that level."""
     points = [(math.log(s), a) for s, a, e in zip(sigmas, shares, energies) if e >= AUDIBLE * max(energies)]
     top = points[0][1]
-    if top > DECIDED:
-        return math.exp(points[0][0])
-    for (above, before), (below, after) in zip(points, points[1:]):
-        if before < (1 + top) / 2 <= after:
-            return math.exp(above + (below - above) * ((1 + top) / 2 - before) / (after - before))
-    return math.exp(points[-1][0])
+    halfway = (top + min(max(share for _, share in points), 1)) / 2
+    if top < min(halfway, DECIDED):
+        for (above, before), (below, after) in zip(points, points[1:]):
+            if before < halfway <= after:
+                return math.exp(above + (below - above) * (halfway - before) / (after - before))
+    return math.exp(points[0][0])
 
 
 def in_place(checkpoint, z, batch, level, generator):

@@ -7,7 +7,7 @@ import torch
 
 from .counterparts import Measured
 from .method import prefer, record
-from .pairs import PairsError
+from .pairs import FEWEST, PairsError
 
 log = logging.getLogger("RS-Corrector")
 #: Pictures that a corrector is made from, by the effort that it is worth.
@@ -94,7 +94,7 @@ def _wrong(facts):
             "expected pictures of the neutral wording that show the rejected depiction, got none in "
             f"{images}; there is nothing to correct, or the rejected wording does not say what is drawn"
         )
-    if shown >= ENOUGH // 2 and 2 * dropped > shown:
+    if shown >= FEWEST and 2 * dropped > shown:
         return (
             f"expected redraws that show the preferred depiction, got {dropped} of {shown} that do not; word it in a "
             "way that the checkpoint follows, or choose another part to redraw"

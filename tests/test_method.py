@@ -54,9 +54,11 @@ def made(kind="hat", grid=8, rates="strong"):
         ([0.0, 0.0, 0.5, 1.0, 1.0], 4.0),
         ([0.4, 0.4, 0.7, 1.0, 1.0], 4.0),
         ([0.0, 0.0, 0.0, 1.0, 1.0], 2**1.5),
+        ([0.6, 0.6, 0.7, 0.8, 0.8], 4.0),
         ([0.95, 0.97, 1.0, 1.0, 1.0], 16.0),
+        ([0.8, 0.7, 0.6, 0.7, 0.8], 16.0),
     ],
-    ids=["halfway to 1", "halfway from what words give", "between two levels", "capped at the highest"],
+    ids=["halfway to 1", "from what words give", "between levels", "to what it reaches", "capped", "no way up"],
 )
 def test_the_decision_level_is_where_the_picture_is_halfway_to_deciding(share, level):
     found = counterparts.decision_level([16.0, 8.0, 4.0, 2.0, 1.0], share, [1.0] * 5)
@@ -64,7 +66,7 @@ def test_the_decision_level_is_where_the_picture_is_halfway_to_deciding(share, l
 
 
 def test_levels_at_which_the_wordings_say_the_same_are_not_asked():
-    assert counterparts.decision_level([16.0, 8.0, 4.0], [0.0, 0.5, 9.0], [1.0, 1.0, 0.01]) == pytest.approx(8.0)
+    assert counterparts.decision_level([16.0, 8.0, 4.0], [0.0, 0.5, 9.0], [1.0, 1.0, 0.01]) == pytest.approx(128**0.5)
 
 
 def test_the_decision_level_grows_with_the_grid():
