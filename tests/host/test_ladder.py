@@ -103,15 +103,15 @@ def test_every_cell_of_a_ladder_is_whole(quick):
 
 def test_what_making_took_is_counted_at_the_model_and_survives_an_interruption(quick):
     reading = len(counterparts.READ_LEVELS) * counterparts.READ_DRAWS
-    measured = (counterparts.LEVELS * len(counterparts.WORDINGS) + 2 * counterparts.MASK_DRAWS) / 2
+    levels = counterparts.LEVELS * len(counterparts.WORDINGS) / 2  # at most
     runs, each_run = 3.5, 2 * 20  # neutral, led, everybody else's, half as many preferred; guided, of 20 steps
-    surely = runs * each_run + measured + 2.5 * reading * len(counterparts.WORDINGS)
+    surely = runs * each_run + counterparts.MASK_DRAWS + 2.5 * reading * len(counterparts.WORDINGS)
     redraw = 2 * counterparts.REDRAW_STEPS + counterparts.FEWEST_STEPS + reading  # in part, settled, read
     for cell in json.loads(quick[0].read_text())["cells"]:
         made = cell["make_evaluations"] / ladder.QUICK["learnt"]
         if cell["method"] in ladder_bench.LEARNT_FROM:
             mask, settled, good = 2 * counterparts.MASK_DRAWS, 20, 2 * reading
-            assert surely < made < surely + mask + counterparts.TRIES * redraw + settled + good
+            assert surely < made < surely + levels + mask + counterparts.TRIES * redraw + settled + good
         else:
             assert made == 0
 
