@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from .files import replacing
 
 #: By so much a validation has to be worse than another, relative to it, for a run to end early.
-WORSE = 0.02
+WORSE = 0.1
 
 
 @dataclass
