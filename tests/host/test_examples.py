@@ -37,6 +37,8 @@ def on_the_testbed(workflow):
                 inputs[key] = ["testbed", loaders[value[0]][value[1]]]
         if node["_meta"]["title"] in SAID:
             inputs["text"] = SAID[node["_meta"]["title"]]
+        if node["class_type"] == "RSCorrectorPairsFromWords":
+            inputs |= {side.lower(): text for side, text in SAID.items()}
         if node["class_type"] == "EmptySD3LatentImage":
             node["class_type"] = "EmptyLatentImage"
     return kept | {"testbed": {"class_type": "RSCorrectorTestbed", "inputs": {}}}
