@@ -12,6 +12,7 @@ from pathlib import Path
 
 import depictions
 import torch
+from from_words import SIZE, training
 from inprocess import Host
 from ladder_bench import RECORD_SEED, SAMPLING, Bench, Rung, make, prepare
 from quality import Evaluations, save
@@ -20,12 +21,11 @@ from rs_corrector import recipe
 from rs_corrector.recording import IMAGES
 from rs_corrector.testbed import comparison, measure, portraits
 
-SIZE = dict(width=64, height=64)
 RUNG = Rung(32)
 
 
 def on_testbed(host, effort, steps, before, known):
-    """{"record_s", "train_s", "evaluations", "testbed"}: seconds a group, and of training them all together."""
+    """{"make_evaluations", "record_s", "train_s", "testbed"}: of each group, and of training them all together."""
     pairs, seconds, evaluations = None, {}, {}
     for kind in portraits.STEREOTYPES:
         group, neutral, _, rejected = portraits.wordings(kind)
@@ -40,10 +40,7 @@ def on_testbed(host, effort, steps, before, known):
             )  # fmt: skip
         seconds[kind], evaluations[kind] = time.monotonic() - begun, seen.rows
     begun = time.monotonic()
-    corrector, _, report = host.run(
-        "RSCorrectorTrain", pairs=pairs, steps=steps, batch_size=0, width=recipe.WIDTH, learning_rate=recipe.RATE,
-        seed=0,
-    )  # fmt: skip
+    corrector, _, report = host.run("RSCorrectorTrain", pairs=pairs, steps=steps, **training())
     print(effort, "testbed:", report)
     made = {"make_evaluations": evaluations, "record_s": seconds, "train_s": time.monotonic() - begun}
     count = len(before[portraits.GROUPS[0]])

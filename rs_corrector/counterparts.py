@@ -103,6 +103,11 @@ class Measured:
     scale: list | None = None
     shift: list | None = None
 
+    @property
+    def enough(self):
+        """Evidence below this says that a picture shows the rejected depiction."""
+        return SHOWN * self.evidence
+
 
 def measure(checkpoint, z, batch, generator):
     """The decision level, on (B, C, H, W) pictures of the preferred wording.
@@ -230,6 +235,11 @@ def falling(high, low, steps):
     """(steps + 1,) noise levels from high down to low, and zero (Karras et al. 2022, equation 5)."""
     ramp = torch.linspace(max(high, 2 * low) ** (1 / 7), low ** (1 / 7), steps) ** 7
     return torch.cat([ramp, torch.zeros(1)])
+
+
+def split(batch, size):
+    """Parts of a range of pictures' numbers, each of so many at most."""
+    return [batch[first : first + size] for first in range(0, len(batch), size)]
 
 
 def noised(z, sigma, generator):

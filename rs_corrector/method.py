@@ -88,7 +88,7 @@ def prefer(checkpoint, batches, cfg, measured=None, whole=None):
         if _as_a_whole(measured, whole):
             rejected = torch.cat([_draw(checkpoint, REJECTED, each, cfg) for each in batches])
             measured = replace(measured, **bridge.statistics(checkpoint, z, rejected, batches))
-    kept, levels = against >= counterparts.SHOWN * measured.evidence, counterparts.part(checkpoint, RECORDED * level)
+    kept, levels = against >= measured.enough, counterparts.part(checkpoint, RECORDED * level)
     rows = [hook.rows(flags, levels) for hook, flags in zip(recorders, kept.split([len(each) for each in batches]))]
     return measured, _joined(rows)
 
@@ -102,10 +102,11 @@ def record(checkpoint, batch, cfg, measured, whole=None):
         measured: what that returned.
     """
     generator = torch.Generator().manual_seed(batch.start)
-    level, enough = measured.level, counterparts.SHOWN * measured.evidence
+    level = measured.level
 
-    def read(evidence, z):
-        return evidence(checkpoint, z, batch, level, generator) > enough
+    def read(by, z):
+        """Flags of pictures that the rejected wording does not explain."""
+        return by(checkpoint, z, batch, level, generator) > measured.enough
 
     drawn = _draw(checkpoint, NEUTRAL, batch, cfg)
     shown = ~read(evidence, drawn)

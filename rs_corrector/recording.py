@@ -5,7 +5,7 @@ from dataclasses import asdict, fields
 
 import torch
 
-from .counterparts import Measured
+from .counterparts import Measured, split
 from .method import prefer, record
 from .pairs import FEWEST, PairsError
 
@@ -44,8 +44,7 @@ def recorded(checkpoint, writer, group, *, count, batch_size, cfg, begun, whole=
 
     def preferring(size):
         checkpoint.at_once = size
-        batches = [range(first, min(first + size, half)) for first in range(begin, half, size)]
-        return prefer(checkpoint, batches, cfg, measured, whole)
+        return prefer(checkpoint, split(range(begin, half), size), cfg, measured, whole)
 
     def keep(rows, **news):
         facts.update(news, evaluations=before + checkpoint.evaluations)
@@ -59,10 +58,10 @@ def recorded(checkpoint, writer, group, *, count, batch_size, cfg, begun, whole=
     def batches(at_once):
         def recording(size):
             checkpoint.at_once = size
-            return record(checkpoint, range(done, min(done + size, count)), cfg, measured, whole)
+            return record(checkpoint, range(done, done + size), cfg, measured, whole)
 
         while (done := facts["images"]) < count:
-            batch, at_once = _fitting(recording, at_once)
+            batch, at_once = _fitting(recording, min(at_once, count - done))
             added = {"images": len(batch.shown), "shown": int(batch.shown.sum()), "dropped": int(batch.dropped.sum())}
             added = {name: facts[name] + number for name, number in added.items()}
             if wrong := _wrong(added):

@@ -6,7 +6,7 @@ import comfy.model_management
 import comfy.samplers
 import torch
 
-from ...rs_corrector.counterparts import noise_seed
+from ...rs_corrector.counterparts import noise_seed, split
 from .conditioning import batched, keep_apart, told
 from .correction import hook as hook_into
 from .sampling import draw, noise_range, own_level, ve_level
@@ -77,14 +77,10 @@ class HostCheckpoint:
         signal = 1.0 if own == sigma else 1 - own
         self.evaluations += len(x) * len(wordings)
         found = []
-        for rows, some in zip(x.split(self.at_once), _split(batch, self.at_once)):
+        for rows, some in zip(x.split(self.at_once), split(batch, self.at_once)):
             judge = _Judge(self.model, dict(zip(wordings, self._told(wordings, some))))
             found.append(judge.predict(signal * rows, own))
         return [torch.cat(parts) for parts in zip(*found)]
-
-
-def _split(batch, size):
-    return [batch[first : first + size] for first in range(0, len(batch), size)]
 
 
 class _Judge(comfy.samplers.CFGGuider):

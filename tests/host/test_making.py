@@ -319,8 +319,7 @@ def test_training_goes_on_after_an_interruption_and_is_there_at_once_afterwards(
 
     pairs = record(name="resumed")
     folder, settings = pairs.shards[0].path.parent, dict(steps=40)
-    trained, _, report = train(host, pairs, **settings)
-    whole, ran = trained.model, int(re.search(r"(\d+) of 40 steps", report)[1])  # so little overfits before the end
+    whole = train(host, pairs, **settings)[0].model
     (kept,) = folder.glob("training-*")
     kept.unlink()
     steps, node = [], host.nodes["RSCorrectorTrain"]
@@ -342,9 +341,9 @@ def test_training_goes_on_after_an_interruption_and_is_there_at_once_afterwards(
             train(host, pairs, **settings)
         assert list(folder.glob("training-*")) == [kept] and steps == list(range(6))
         resumed = train(host, pairs, **settings)[0].model
-        assert steps[6:] == list(range(6, ran)) and ran > 10
+        assert steps[6:] == list(range(6, 40))
         again = train(host, pairs, **settings)[0].model
-    assert len(steps) == ran, "after another workflow, whose results took its place, nothing is trained anew"
+    assert len(steps) == 40, "after another workflow, whose results took its place, nothing is trained anew"
     for same in (resumed, again):
         assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), same.parameters()))
 
