@@ -8,6 +8,8 @@ from .training import fit
 
 #: Records are drawn in proportion to w(sigma), and no less than this.
 LEAST = 0.02
+#: Records are moved by up to this share of a picture's sides, so that little is learnt about where things are.
+MOVED = 1 / 16
 
 
 def distil(records, config, *, batch, seed, device="cpu", held_out=None, **fitting):
@@ -99,4 +101,15 @@ def draw(records, config, chances, count, generator, device="cpu"):
         led |= {"denoised": led["denoised"] + along * led["target"], "target": (1 - along) * led["target"]}
         parts += [part, led | {"label": led["label"] + LED - READ}]
         first += 2 * len(choices)
-    return {name: torch.cat([part[name] for part in parts]).to(device) for name in parts[0]}
+    rows = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    reach = [round(MOVED * side) for side in rows["target"].shape[2:]]
+    by = torch.stack([torch.randint(-r, r + 1, (len(rows["label"]),), generator=generator) for r in reach], 1)
+    rows |= {name: moved(rows[name], by) for name in ("denoised", "target")}
+    return {name: values.to(device) for name, values in rows.items()}
+
+
+def moved(latents, by):
+    """(N, C, H, W) moved by (N, 2) pixels, down and to the right; edges are repeated."""
+    places = ((torch.arange(n) - b[:, None]).clamp(0, n - 1) for n, b in zip(latents.shape[2:], by.unbind(1)))
+    (down, right), picture = places, torch.arange(len(latents))
+    return latents.movedim(1, -1)[picture[:, None, None], down[:, :, None], right[:, None]].movedim(-1, 1)

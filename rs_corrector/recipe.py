@@ -11,7 +11,7 @@ from .score_matching import SORTED_WINDOW, train_denoiser_pair
 
 HELD_OUT = 0.1
 #: The usual training: updates, learning rate, and channels of the network.
-STEPS, RATE, WIDTH = 3000, 1e-3, 32
+STEPS, RATE, WIDTH = 3000, 2e-3, 32
 
 
 class Subset:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rs_corrector.choice import KEEP
 from rs_corrector.correction import HIGHEST, LEVELS, LOWEST, Correction, weight
 from rs_corrector.corrector import Config, Corrector, expand, likelihood_ratio, noise_levels
-from rs_corrector.distillation import distil
+from rs_corrector.distillation import distil, moved
 from rs_corrector.score_matching import calibrated, train_denoiser_pair
 
 SHAPE = (2, 4, 4)
@@ -347,3 +347,10 @@ def test_pairs_with_an_empty_side_are_refused():
     latents = {"a": {"latents": torch.randn(8, *SHAPE), "side": torch.zeros(8, dtype=torch.long)}}
     with pytest.raises(ValueError, match="rejected latents of 'a', got none"):
         train_denoiser_pair(latents, make_config(), steps=1, batch=4, lr=1e-3, seed=0)
+
+
+def test_pictures_are_moved_by_whole_pixels_and_their_edges_repeated():
+    picture = torch.arange(12.0).view(1, 1, 3, 4)
+    down, left = moved(picture.repeat(2, 1, 1, 1), torch.tensor([[1, 0], [0, -2]]))
+    assert down[0].tolist() == [[0, 1, 2, 3], [0, 1, 2, 3], [4, 5, 6, 7]]
+    assert left[0].tolist() == [[2, 3, 3, 3], [6, 7, 7, 7], [10, 11, 11, 11]]

@@ -141,7 +141,7 @@ def _making(g, model, clip, vae, words, contexts, group, name, pixels, cfg, draw
         steps=3000,
         batch_size=0,
         width=32,
-        learning_rate=0.001,
+        learning_rate=0.002,
         seed=0,
     )
     g(2, "RSCorrectorSave", "3. Save", corrector=corrector, name=saved)
