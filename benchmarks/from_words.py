@@ -92,6 +92,7 @@ def made_from_words(host, count, steps):
 
 
 def training():
+    """What every corrector that a benchmark makes is trained with."""
     return dict(batch_size=0, width=recipe.WIDTH, learning_rate=recipe.RATE, seed=0)
 
 

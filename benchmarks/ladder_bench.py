@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 
 import torch
+from from_words import training
 from quality import SETTINGS, Evaluations, chunks, rest, save
 from rivals import case, method
 
@@ -210,9 +211,7 @@ def make(bench, learnt, steps, contexts=(PLACE,)):
     if pairs is None:
         return None, made
     begun = time.monotonic()
-    corrector, _, report = host.run(
-        "RSCorrectorTrain", pairs=pairs, steps=steps, batch_size=0, width=WIDTH, learning_rate=RATE, seed=0
-    )
+    corrector, _, report = host.run("RSCorrectorTrain", pairs=pairs, steps=steps, **training())
     print(own, report)
     host.run("RSCorrectorSave", corrector=corrector, name=own)
     save(made | {"train_s": time.monotonic() - begun, "weights": digest(file)}, facts)

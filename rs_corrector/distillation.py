@@ -83,7 +83,8 @@ def draw(records, config, chances, count, generator, device="cpu"):
 
     What was needed is in it a second time, under the other label; the size is its energy where it was recorded.
 
-    A run that needed nothing has no label of its own and is learnt under one of its group's.
+    A run that needed nothing has no label of its own and is learnt under one of its group's. All are `moved`, each by
+    its own.
     """
     share, parts, first = -(-count // len(chances)), [], 0
     for (group, chance), choices in zip(chances.items(), config.choices):

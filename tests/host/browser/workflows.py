@@ -13,7 +13,7 @@ from pathlib import Path
 from editor import editor
 from PIL import Image
 
-from rs_corrector import comfyui, wordings
+from rs_corrector import comfyui, recipe, wordings
 from rs_corrector.testbed import portraits
 
 FOLDER = comfyui.PACK / "example_workflows"
@@ -138,10 +138,10 @@ def _making(g, model, clip, vae, words, contexts, group, name, pixels, cfg, draw
         "RSCorrectorTrain",
         "2. Train",
         pairs=pairs,
-        steps=3000,
+        steps=recipe.STEPS,
         batch_size=0,
-        width=32,
-        learning_rate=0.002,
+        width=recipe.WIDTH,
+        learning_rate=recipe.RATE,
         seed=0,
     )
     g(2, "RSCorrectorSave", "3. Save", corrector=corrector, name=saved)
