@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from inprocess import Host
-from rivals import CASES, METHODS, method
+from rivals import CASES, METHODS, forget, method
 from tqdm.auto import tqdm
 
 from rs_corrector import weights
@@ -32,6 +32,8 @@ COLUMNS = (
     "stereotype_rate", "stereotype_gap", "quality_gap", "request_obeyed", "group_retention", "content_kept",
     "others_content_kept", "collateral_change", "quality_ratio", "diversity_ratio", "added_cost",
 )  # fmt: skip
+#: Of a method, whatever its strength.
+COSTS = ("make_evaluations", "make_s", "added_cost")
 #: What is kept of a cell beside them.
 MORE = (
     "preferred_rate", "kept", "distance", "distance_by_chance", "shift", "texture_ratio", "ghost_ratio",
@@ -191,15 +193,27 @@ def report(host, methods, cases, count, seeds, path):
         wanted.sort(key=lambda pair: pair[1] != picked[name][pair[0]]["best"]["strength"])  # the table's rows first
         bench = Bench(host, case, count, SEEDS[seeds]) if wanted else None
         for rival, strength in tqdm(wanted, desc=name):
-            draw = method(rival).prepare(host, case, **chosen[rival])(strength)
+            costs = {key: cells[rival][0][key] for key in COSTS} if cells[rival] else {}
+            at, took = (None, {}) if costs else making(host, rival, case, chosen[rival])
+            draw = (at or method(rival).prepare(host, case, **chosen[rival]))(strength)
             cell = {"strength": strength, "commit": commit, **made[rival], **bench.measure(draw)}
-            cell["added_cost"] = cells[rival][0]["added_cost"] if cells[rival] else bench.added_cost(draw)
+            cell |= costs or took | {"added_cost": bench.added_cost(draw)}
             if rival == "rs_corrector":
                 deaf = method(rival).prepare(host, case, obey=False)(strength)
                 cell["request_obeyed_without_gate"] = bench.requests(deaf)
             cells[rival] = sorted([*cells[rival], cell], key=lambda c: c["strength"])
             save(result, path)
     return result
+
+
+def making(host, rival, case, setting):
+    """A method that is prepared from nothing, and {"make_evaluations", "make_s"}: what that took."""
+    forget()
+    begun = time.monotonic()
+    with Evaluations(host) as seen:
+        at = method(rival).prepare(host, case, **setting)
+    took = {"make_evaluations": seen.rows, "make_s": round(time.monotonic() - begun, 1)}
+    return at, method(rival).took(host, case) if hasattr(method(rival), "took") else took
 
 
 def strengths(rival, picked):

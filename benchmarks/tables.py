@@ -107,6 +107,40 @@ def from_words():
     ]
 
 
+def making():
+    """What a corrector takes that a user makes, by its effort, and what it then does."""
+    r = json.loads((RESULTS / "making.json").read_text())
+    rows = [
+        "| effort, world | kind | evaluations to make | still shows it | preferred | least attribute kept | "
+        "others keep their own | collateral change | texture | ghost |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    efforts = [name for name in r if isinstance(r[name], dict)]
+    for effort in efforts:
+        worlds = {"testbed": r[effort]["testbed"], "32×32": r[effort]["ladder32"]}
+        for world, kind in ((world, kind) for world, cells in worlds.items() for kind in cells):
+            c = worlds[world][kind]
+            if not isinstance(c, dict):
+                continue
+            evaluations = c.get("make_evaluations") or r[effort]["make_evaluations"][kind]
+            shown = c["stereotype_rate"].get("after", c["stereotype_rate"])
+            name, least = min(c["kept"].items(), key=lambda pair: pair[1])
+            own = percent(c["others_attribute_kept"])
+            rows.append(
+                f"| {effort}, {world} | {kind} | {evaluations:,} | {rate(shown)} | "
+                f"{percent(c['preferred_rate']['value'])} | {name} {least:.2f} | {own} | "
+                f"{ratio(c['collateral_change'])} | {ratio(c['texture_ratio'])} | {ratio(c['ghost_ratio'])} |"
+            )
+    seconds = {effort: sum(r[effort]["record_s"].values()) / len(r[effort]["record_s"]) for effort in efforts}
+    said = [
+        f"*{effort}* takes {seconds[effort]:.0f} s to record a group of the testbed's, and "
+        f"{r[effort]['train_s']:.0f} s to train all four together"
+        for effort in efforts
+    ]
+    facts = f"{r['images']} pictures a cell, ComfyUI {r['host']}, {r['threads']} threads, reporting seeds."
+    return [f"{facts} {'; '.join(said)}.", "", *rows, *model_before(r)]
+
+
 def training():
     """Time and memory of training."""
     r = json.loads((RESULTS / "training.json").read_text())
@@ -129,8 +163,8 @@ def quality(name):
     best = json.loads((ROOT / "benchmarks" / "rivals" / "settings.json").read_text())[name]
     rows = [
         "| method, strength | still shows it | content kept | others' content kept | request obeyed | "
-        "collateral change | quality ratio | diversity ratio | added evaluations |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "collateral change | quality | texture | ghost | evaluations to make | more a step |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for method, cells in r[name].items():
         wanted = {best[method]["best"]["strength"]} | ({1.0} if method == "rs_corrector" else set())
@@ -141,7 +175,8 @@ def quality(name):
                 f"| `{method}`, {cell['strength']:g} | {rate(cell['stereotype_rate'])} | "
                 f"{percent(cell['content_kept'])} | {percent(cell['others_content_kept'])} | "
                 f"{percent(cell['request_obeyed']['value'])} | {ratio(cell['collateral_change'])} | "
-                f"{ratio(cell['quality_ratio'])} | {ratio(cell['diversity_ratio'])} | "
+                f"{ratio(cell['quality_ratio'])} | {ratio(cell.get('texture_ratio'))} | "
+                f"{ratio(cell.get('ghost_ratio'))} | {cell.get('make_evaluations', '')} | "
                 f"{cell['added_cost']['evaluations']:g} |"
             )
     return [*rows, "", *better(r[name]), *model_before(r["setting"])]
@@ -155,7 +190,8 @@ def better(methods):
     """A sentence on whether any rival, at any strength, keeps more and shows less than ours does at strength 1."""
     ours = next(c for c in methods["rs_corrector"] if c["strength"] == 1.0)
     found = [
-        f"`{method}` at {cell['strength']:g} ({cell['added_cost']['evaluations']:g} evaluations more)"
+        f"`{method}` at {cell['strength']:g} ({cell['added_cost']['evaluations']:g} evaluations more a step, "
+        f"{cell.get('make_evaluations', 0)} to make)"
         for method, cells in methods.items()
         for cell in cells
         if method != "rs_corrector"
@@ -402,6 +438,7 @@ TABLES = {
         "robustness": robustness,
         "requests": requests,
         "flow": flow,
+        "making": making,
         "from_words": from_words,
         "training": training,
         "audit": audits,

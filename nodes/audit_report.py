@@ -49,8 +49,10 @@ class RSCorrectorAuditReport(io.ComfyNode):
                 f"expected statsmodels and matplotlib for a report, got: {error}; install both into ComfyUI's "
                 "environment with `pip install statsmodels matplotlib`"
             ) from error
-        judges = [j for j in (judge, second_judge) if j is not None]
-        tables = {each.name: run.judged(audit, each, progress=host.Progress()) for each in judges}
+        judges = {judge.name: judge}
+        if second_judge is not None:
+            judges[second_judge.name + " (second)" * (second_judge.name in judges)] = second_judge
+        tables = {name: run.judged(audit, each, progress=host.Progress()) for name, each in judges.items()}
         result = report.summarise(audit.plan, tables, host.versions(), LIMITS | {"gap": smallest_gap})
         picture = report.write(audit, result, audit.path)
         return io.NodeOutput(as_image(picture), result["verdict"])

@@ -36,12 +36,13 @@ class RSCorrectorAuditRun(io.ComfyNode):
 
     @classmethod
     def execute(cls, plan, model, corrected_model, clip, vae, name, checkpoint, after=None):
-        folder = run.Folder(host.audit_folder(name), plan) if after is None else after
         if checkpoint not in plan.checkpoints:
             raise run.AuditError(
                 f"expected a checkpoint of the plan ({', '.join(plan.checkpoints)}), got {checkpoint!r}; name it there"
             )
         s, encoded = plan.sampling, {}
+        host.check_sampling(model, **{key: s[key] for key in ("sampler", "scheduler", "width", "height")})
+        folder = run.Folder(host.audit_folder(name), plan) if after is None else after
         todo = [unit for unit in plan.units() if unit.checkpoint == checkpoint]
 
         def encode(words):

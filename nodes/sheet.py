@@ -1,4 +1,4 @@
-"""The first pictures of a recording on one sheet: as drawn, where they are redrawn, and their counterparts."""
+"""Pictures on one sheet: the first of a recording, as drawn, where they are redrawn, and their counterparts."""
 
 import torch
 import torch.nn.functional as F
@@ -50,11 +50,23 @@ class Sheet:
         return as_image(Image.open(self.file).convert("RGB"))
 
 
-def _tile(picture):
-    """(h, w, 3) -> (TILE, TILE, 3), whole, on white."""
-    scale = TILE / max(picture.shape[:2])
-    size = [max(1, round(side * scale)) for side in picture.shape[:2]]
+def under(picture, rows):
+    """A PIL picture with rows of pictures below it, each (N, h, w, 3) RGB in 0..1; four are as wide as it is."""
+    if not rows:
+        return picture
+    side = picture.width // max(4, *map(len, rows))
+    tiles = torch.cat([torch.cat([_tile(each, side) for each in row], 1) for row in rows])
+    sheet = Image.new("RGB", (picture.width, picture.height + len(tiles)), "white")
+    sheet.paste(picture, (0, 0))
+    sheet.paste(Image.fromarray(to_pixels(tiles.movedim(-1, 0))), (0, picture.height))
+    return sheet
+
+
+def _tile(picture, side=TILE):
+    """(h, w, 3) -> (side, side, 3), whole, on white."""
+    scale = side / max(picture.shape[:2])
+    size = [max(1, round(length * scale)) for length in picture.shape[:2]]
     rows = F.interpolate(picture.float().cpu().movedim(-1, 0)[None], size=size, mode="nearest-exact")[0].movedim(0, -1)
-    tile = torch.ones(TILE, TILE, 3)
+    tile = torch.ones(side, side, 3)
     tile[: size[0], : size[1]] = rows.clamp(0, 1)
     return tile

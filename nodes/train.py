@@ -6,6 +6,7 @@ from comfy_api.latest import io
 from ..rs_corrector import recipe
 from . import host
 from .plot import as_image, curves
+from .sheet import under
 from .types import RSCorrector, RSPairs
 
 
@@ -53,7 +54,9 @@ class RSCorrectorTrain(io.ComfyNode):
             outputs=[
                 RSCorrector.Output(display_name="corrector", tooltip="Connect to Apply or Save RS Corrector."),
                 io.Image.Output(
-                    display_name="loss", tooltip="Connect to Preview Image: training and held-out loss by step."
+                    display_name="loss",
+                    tooltip="Connect to Preview Image: training and held-out loss by step. Below it, held-out pictures "
+                    "before, after, and as they should be.",
                 ),
                 io.String.Output(display_name="report", tooltip="Connect to Preview as Text: what was trained."),
             ],
@@ -64,12 +67,17 @@ class RSCorrectorTrain(io.ComfyNode):
     def execute(cls, pairs, steps, batch_size, width, learning_rate, seed):
         pairs.shape()
         progress, left = host.Progress(steps), host.TimeLeft("training", host.node_id(cls), done=None)
+        examples = []  # held out: before, after, counterpart
         checkpoint = host.kept_training(pairs, steps, batch_size, width, learning_rate, seed)
 
         def watch(step, history):
-            progress(step + 1, preview=curves(history) if step % 100 == 99 and step + 1 < steps else None)
+            seen = step % 100 == 99 and step + 1 < steps
+            progress(step + 1, preview=under(curves(history), examples) if seen else None)
             if step % 50 == 49:
                 left(step + 1, steps)
+
+        def show(*rows):
+            examples[:] = [host.roughly_seen(pairs.latent_format, latents) for latents in rows]
 
         # A prompt runs in inference mode, which forbids gradients: everything that learns is made and kept outside.
         with torch.inference_mode(False), torch.enable_grad():
@@ -84,6 +92,7 @@ class RSCorrectorTrain(io.ComfyNode):
                 every=max(steps // 20, 1),
                 checkpoint=checkpoint,
                 watch=watch,
+                show=show,
             )
             corrector = corrector.cpu()
         host.keep_latest(checkpoint)
@@ -91,4 +100,4 @@ class RSCorrectorTrain(io.ComfyNode):
             f"kind {corrector.config.kind}, {len(pairs)} pairs, {len(history.losses)} of {steps} steps\n"
             f"held-out loss {min(v for _, v in history.validation):.4f}: {recipe.HELD_OUT_LOSS[corrector.config.kind]}"
         )
-        return io.NodeOutput(host.manage(corrector), as_image(curves(history)), report)
+        return io.NodeOutput(host.manage(corrector), as_image(under(curves(history), examples)), report)

@@ -92,7 +92,11 @@ def parser():
         metavar=("DETECTOR", "CLASSIFIER"),
         help="judge by ONNX weights of yours, not by the testbed's readers",
     )
-    command.add_argument("--server", help="URL of a running ComfyUI (default: start one of its own)")
+    comfyui = command.add_mutually_exclusive_group()
+    comfyui.add_argument("--server", help="URL of a running ComfyUI (default: start one of its own)")
+    comfyui.add_argument(
+        "--models", type=Path, help="folder of models for its own, as ComfyUI's: checkpoints, vae, ..."
+    )
     command.add_argument("--images", type=positive, default=64, help="of every prompt and group, on the testbed")
     command.add_argument("--shard", default="0/1", help="draw this share of the plan only, as 0/4, and report nothing")
     command.add_argument("--workers", type=positive, default=1, help="draw the testbed on this many Ray workers")

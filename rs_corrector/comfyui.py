@@ -144,6 +144,17 @@ def copy_pack(folder):
     shutil.copytree(PACK, folder, ignore=shutil.ignore_patterns(".*", "__pycache__", "build", "tests", "benchmarks"))
 
 
+def _folders(models):
+    """A folder of models as ComfyUI is told of it: {kind: folder, "base_path": where they are}."""
+    models = Path(models).resolve()
+    found = {each.name: each.name for each in sorted(models.iterdir()) if each.is_dir()} if models.is_dir() else {}
+    if not found:
+        raise HostError(
+            f"expected a folder with folders of models, such as checkpoints, got {models}; name ComfyUI's own, models"
+        )
+    return {"base_path": str(models), **found}
+
+
 class Server(Client):
     """A ComfyUI server on the CPU with nothing but this pack; a context manager.
 
@@ -152,11 +163,16 @@ class Server(Client):
         python: interpreter that has the host's requirements.
         base: its directory, with the pack installed; without one it gets its own, which is deleted in the end.
         flags: more for its command line.
+        models: a folder like ComfyUI's `models`, whose files it uses beside those of `base`.
+
+    Raises:
+        HostError: `models` is no such folder.
     """
 
-    def __init__(self, host, python=sys.executable, base=None, flags=()):
+    def __init__(self, host, python=sys.executable, base=None, flags=(), models=None):
         super().__init__("")
         self.host, self.python, self.base, self.flags = Path(host), python, base, flags
+        self.models = _folders(models) if models else {}
 
     def __enter__(self):
         self.stack = contextlib.ExitStack()
@@ -181,6 +197,10 @@ class Server(Client):
         self.log_path = self.base / f"log-{port}.txt"
         command = [self.python, "main.py", "--cpu", "--port", str(port), "--disable-auto-launch"]
         command += ["--base-directory", str(self.base), "--database-url", "sqlite:///:memory:", "--disable-api-nodes"]
+        if self.models:
+            paths = self.base / "models.yaml"
+            paths.write_text(json.dumps({"models": self.models}))  # JSON is YAML
+            command += ["--extra-model-paths-config", str(paths)]
         log = self.stack.enter_context(open(self.log_path, "w"))
         self.process = subprocess.Popen([*command, *self.flags], cwd=self.host, stdout=log, stderr=subprocess.STDOUT)
         self.stack.callback(self._stop)

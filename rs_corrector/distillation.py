@@ -12,7 +12,11 @@ LEAST = 0.02
 MOVED = 1 / 16
 
 
-def distil(records, config, *, batch, seed, device="cpu", held_out=None, **fitting):
+#: Held-out pictures that are shown while it learns.
+SHOWN = 4
+
+
+def distil(records, config, *, batch, seed, device="cpu", held_out=None, show=None, **fitting):
     """Regress area * (goal - D) by relative error; where nothing was needed, relative to what usually is.
 
     What was needed is learnt among all records, and by itself: there as often on the way to the counterpart as where a
@@ -23,6 +27,7 @@ def distil(records, config, *, batch, seed, device="cpu", held_out=None, **fitti
             "choice": (N,)}}, tensors or anything that an index tensor indexes: N runs of S steps.
         config: a `Config` of kind "delta".
         held_out: the same, for validation.
+        show: function of what `examples` returns, called at every validation and in the end.
         fitting: for `training.fit`: steps, lr, checkpoint and so on.
 
     Returns:
@@ -51,6 +56,8 @@ def distil(records, config, *, batch, seed, device="cpu", held_out=None, **fitti
         fixed = draw(held_out, config, relevance(held_out, config), 4 * batch, probe, device)
 
         def validate():
+            if show is not None:
+                show(*examples(corrector, held_out))
             with torch.no_grad():
                 return relative_error(fixed).item()
 
@@ -61,7 +68,37 @@ def distil(records, config, *, batch, seed, device="cpu", held_out=None, **fitti
         validate=validate,
         **fitting,
     )
-    return corrector.eval().requires_grad_(False), history
+    corrector.eval().requires_grad_(False)
+    if held_out is not None and show is not None:
+        show(*examples(corrector, held_out))
+    return corrector, history
+
+
+@torch.no_grad()
+def examples(corrector, records):
+    """Some predictions that need a correction, corrected ones, and their counterparts: three of (N, C, H, W), or none.
+
+    Of every run the prediction is taken that is furthest from its counterpart while w is 1/2 and more.
+    """
+    config, found, first = corrector.config, [], 0
+    for group, window, choices in zip(config.groups, config.windows, config.choices):
+        rows = records[group]
+        everything = torch.arange(len(rows["area"]))
+        needs = rows["area"][everything].flatten(1).any(1) & (rows["choice"][everything] >= 0)
+        run = needs.nonzero().flatten()[: -(-SHOWN // len(config.groups))]
+        if len(run):
+            denoised, goal, level = rows["denoised"][run].float(), rows["goal"][run].float(), rows["level"][run]
+            apart = (rows["area"][run][:, None] * (goal[:, None] - denoised)).square().mean((2, 3, 4))
+            step = (apart * (weight(level, 1.0, *window) >= 0.5)).argmax(1)
+            place = torch.arange(len(run)), step
+            found.append((denoised[place], goal, level[place], first + 2 * rows["choice"][run] + LED))
+        first += 2 * len(choices)
+    if not found:
+        return ()
+    device = next(corrector.parameters()).device
+    denoised, goal, level, label = (torch.cat(values).to(device) for values in zip(*found))
+    corrected = denoised + corrector.raw(denoised, level, corrector.film(level, label))
+    return denoised.cpu(), corrected.cpu(), goal.cpu()
 
 
 def energy(latents):

@@ -1,5 +1,7 @@
 """From a set of pairs to a finished corrector: configuration, training, gain."""
 
+from functools import partial
+
 import torch
 
 from . import __version__
@@ -28,13 +30,16 @@ class Subset:
         return self.rows[(self.where[first], *second) if second else self.where[first]]
 
 
-def train(pairs, *, seed=0, steps=STEPS, batch=None, lr=RATE, width=WIDTH, levels=None, device="cpu", **fitting):
+def train(
+    pairs, *, seed=0, steps=STEPS, batch=None, lr=RATE, width=WIDTH, levels=None, device="cpu", show=None, **fitting
+):
     """Train a corrector on a set of pairs; a tenth of every group is held out.
 
     Args:
         pairs: a `Pairs` of either kind: recorded corrections give a "delta", marked sides a "denoiser_pair".
         batch: records an update; None takes `batch_for` the latents.
         levels: resolutions of the network; None takes `levels_for` them.
+        show: of recorded corrections, a function of what `distillation.examples` returns; called as it learns.
         fitting: for `training.fit`: checkpoint, every, patience, watch.
 
     Returns:
@@ -80,7 +85,7 @@ def train(pairs, *, seed=0, steps=STEPS, batch=None, lr=RATE, width=WIDTH, level
         created_by=f"rs-corrector {__version__}",
     )
     fitting |= dict(steps=steps, lr=lr, identity=[batch, pairs.identity()])
-    learn = distil if pairs.kind == RECORDS else train_denoiser_pair
+    learn = partial(distil, show=show) if pairs.kind == RECORDS else train_denoiser_pair
     corrector, history = learn(learned, config, batch=batch, seed=seed, device=device, held_out=held_out, **fitting)
     for group, request in requests.items():
         corrector.requests[corrector.group_index(group)] = request.to(device)

@@ -59,7 +59,17 @@ def test_a_plan_is_named_by_what_its_pictures_depend_on():
         ("wearing a hat | bare-headed", "wearing a hat", "expected two wordings `shown | not shown` for.*'hat'"),
         ("glasses = glasses", "glasses = beard", "expected a prompt and an attribute of this plan.*glasses = beard"),
         ("images = 20", "images = many", "expected a number for images.*got 'many'"),
-        ("images = 20", "images = 0", "expected images of at least 1.*got 0; raise it"),
+        ("images = 20", "images = 0", "expected images of 1 to 1000000.*got 0; correct it"),
+        ("images = 20", "steps = -1", "expected steps of 1 to 10000.*got -1"),
+        ("images = 20", "seed = -1", "expected seed of 0 to .*got -1"),
+        ("images = 20", "cfg = nan", "expected cfg of 0 to 100.*got nan"),
+        ("images = 20", "cfg = inf", "expected cfg of 0 to 100.*got inf"),
+        ("images = 20", "cfg = -1", "expected cfg of 0 to 100.*got -1"),
+        ("images = 20", "width = 4", "expected width of 16 to 16384.*got 4"),
+        ("images = 20", "height = 100", "expected height that is a multiple of 8.*got 100; take 96"),
+        ("= a person in a blue shirt", "=", r"expected words for 'blue' under \[groups\], got none"),
+        ("= a portrait of a person\n", "=\n", r"expected words for 'anyone' under \[neutral\], got none"),
+        ("in a blue shirt", "in a green shirt", "expected groups that are worded differently, got 'green' and 'blue'"),
         ("images = 20", "pictures = 20", "expected settings images.*got 'pictures'"),
         ("[neutral]", "[nobody]", r"expected sections groups.*got \[nobody\]"),
         ("[groups]", "green", "expected lines `name = words`"),
@@ -68,6 +78,17 @@ def test_a_plan_is_named_by_what_its_pictures_depend_on():
 def test_a_bad_plan_is_refused(old, new, said):
     with pytest.raises(PlanError, match=said):
         parse(TEXT.replace(old, new))
+
+
+def test_a_plan_whose_every_prompt_asks_for_all_that_is_looked_for_is_refused():
+    only = TEXT.replace("plain = a portrait of {group}\n", "").replace("hat = wearing a hat | bare-headed\n", "")
+    with pytest.raises(PlanError, match="expected a prompt that does not ask for what is looked for"):
+        parse(only)
+    parse(only.replace("[asked]", "hat = wearing a hat | bare-headed\n[asked]"))
+
+
+def test_a_plan_may_begin_with_a_byte_order_mark():
+    assert parse("\ufeff" + TEXT.lstrip()) == parse(TEXT)
 
 
 def table(rates, count=200, corrected=None, seed=0):
@@ -288,6 +309,12 @@ def test_a_score_is_drawn_by_noise_level(drawn, tmp_path):
 def test_words_that_the_testbed_does_not_know_are_refused():
     with pytest.raises(run.AuditError, match="expected words that the testbed knows for 'hat', got 'a fez'"):
         testbed_audit.ReaderJudge(parse(TEXT.replace("wearing a hat", "a fez")))
+
+
+@pytest.mark.parametrize("stated", ["sampler = heun", "scheduler = karras", "width = 512", "negative = ugly"])
+def test_the_embedded_testbed_refuses_what_it_does_not_do(stated):
+    with pytest.raises(run.AuditError, match=f"expected {stated.split()[0]} = .*as the embedded testbed has it"):
+        testbed_audit.testbed_sampler(parse(TEXT + stated + "\n"))
 
 
 def test_a_workflow_is_not_drawn_by_workers_of_the_testbed(tmp_path, capsys):

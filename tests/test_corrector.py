@@ -108,6 +108,20 @@ def test_a_distilled_corrector_leads_predictions_to_their_counterparts_and_leave
     assert relative_error(delta, expected) < 0.15 and delta[..., 2:].abs().mean() < 0.1 * delta[..., :2].abs().mean()
 
 
+def test_held_out_pictures_are_shown_while_it_learns():
+    config, held_out, seen = make_config(kind="delta", windows=[(0.1, 4.0)]), recorded_runs(1, 8), []
+    held_out["area"][0] = 0  # one that needs nothing is not among them
+    settings = dict(steps=200, batch=96, lr=4e-3, seed=0, every=100, held_out={"a": held_out})
+    records = {"a": recorded_runs(0, 512)}
+    corrector, history = distil(records, config, show=lambda *rows: seen.append(rows), **settings)
+    assert [len(rows) for rows in seen] == [3, 3, 3] and len(history.validation) == 2
+    before, after, goal = seen[-1]
+    assert torch.equal(goal, held_out["goal"][1:5])
+    assert relative_error(after, goal) < 0.75 * relative_error(before, goal)
+    alone, same = distil(records, config, **settings)
+    assert history == same and all(torch.equal(a, b) for a, b in zip(corrector.parameters(), alone.parameters()))
+
+
 @given(sigma=st.floats(0.02, 500), sigma_data=st.floats(0.3, 3))
 @settings(max_examples=25, deadline=None)
 def test_flow_and_ve_agree_on_the_same_latent(sigma, sigma_data):

@@ -6,10 +6,12 @@ A module here gives
     STRENGTHS  of its own, least first, at which it is reported
     prepare    (host, case, **setting) -> at; at(strength) -> draw; draw(caption, count, seed, **sampling) gives
                (N, 4, 8, 8) latents as ComfyUI's sockets carry them
+    took       (host, case) -> {"make_evaluations", "make_s"}, where `prepare` takes what was made before
 
 None reads an attribute: a method knows the words of a `Case` and the checkpoint, as its user would.
 """
 
+import sys
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -80,6 +82,14 @@ def sides(host, case):
         torch.cat([scale(host.sample(host.model, words, *batch)) for batch in learning_batches()]).clone()
         for words in (case.preferred, case.rejected)
     )
+
+
+def forget():
+    """Let go of what methods have learnt, so that what it takes to learn it can be counted."""
+    for module in (sys.modules[__name__], *map(method, METHODS)):
+        for found in vars(module).values():
+            if hasattr(found, "cache_clear"):
+                found.cache_clear()
 
 
 def last_word(host, caption):

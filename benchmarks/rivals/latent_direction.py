@@ -63,15 +63,16 @@ def until(host, caption, count, seed, at, steps, cfg=3.0, sampler="euler", sched
     return part(host, empty, caption, seed, steps, cfg, sampler, scheduler, "enable", 0, at, "enable")
 
 
-def onwards(host, x, caption, seed, at, steps, cfg=3.0, sampler="euler", scheduler="normal"):
-    """Clean latents from those."""
-    return part(host, {"samples": x}, caption, seed, steps, cfg, sampler, scheduler, "disable", at, steps, "disable")
+def onwards(host, x, caption, seed, at, steps, cfg=3.0, sampler="euler", scheduler="normal", model=None):
+    """Clean latents from those, by the checkpoint or by another model."""
+    settings = caption, seed, steps, cfg, sampler, scheduler, "disable", at, steps, "disable"
+    return part(host, {"samples": x}, *settings, model=model)
 
 
-def part(host, latent, caption, seed, steps, cfg, sampler, scheduler, add_noise, start, end, leftover):
+def part(host, latent, caption, seed, steps, cfg, sampler, scheduler, add_noise, start, end, leftover, model=None):
     conds = host.encode(caption), host.encode("")
     with torch.inference_mode():
         drawn = host.nodes["KSamplerAdvanced"]().sample(
-            host.model, add_noise, seed, steps, cfg, sampler, scheduler, *conds, latent, start, end, leftover
+            model or host.model, add_noise, seed, steps, cfg, sampler, scheduler, *conds, latent, start, end, leftover
         )
     return drawn[0]["samples"].clone()

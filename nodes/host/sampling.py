@@ -3,6 +3,7 @@
 import hashlib
 import math
 
+import comfy.latent_formats
 import comfy.model_management
 import comfy.model_sampling
 import comfy.sample
@@ -11,6 +12,8 @@ import comfy.utils
 import latent_preview
 import torch
 
+from ...rs_corrector.audit.graph import unknown
+from ...rs_corrector.audit.run import AuditError
 from .correction import check_2d, fingerprint, noise_scale
 from .telling import TimeLeft
 
@@ -91,7 +94,17 @@ def seen(model, vae, latents):
     """Latents in model space -> (N, H, W, 3) RGB in 0..1; without a VAE roughly, as previews show them."""
     if vae is not None:
         return decode(model, vae, latents).movedim(1, -1)
-    latent_format = model.get_model_object("latent_format")
+    return roughly_seen(model.get_model_object("latent_format"), latents)
+
+
+def roughly_seen(latent_format, latents):
+    """Latents in model space -> (N, H, W, 3) RGB in 0..1, as previews show them.
+
+    Args:
+        latent_format: ComfyUI's, or the name of its class.
+    """
+    if isinstance(latent_format, str):
+        latent_format = getattr(comfy.latent_formats, latent_format, comfy.latent_formats.LatentFormat)()
     if (reshape := getattr(latent_format, "latent_rgb_factors_reshape", None)) is not None:
         latents = reshape(latents)
     factors = latent_format.latent_rgb_factors
@@ -114,10 +127,32 @@ def versions():
     return {"comfyui": comfyui_version.__version__, "device": str(comfy.model_management.get_torch_device())}
 
 
+def check_sampling(model, sampler, scheduler, width, height):
+    """Refuse what the host would silently do otherwise: names that it does not know, sizes that are no whole latent.
+
+    Raises:
+        AuditError: with what is there instead.
+    """
+    for what, name, known in (("sampler", sampler, samplers()), ("scheduler", scheduler, schedulers())):
+        if wanted := unknown(name, known):
+            raise AuditError(f"expected as {what} {wanted}, got {name!r}; correct the plan")
+    for what, size in (("width", width), ("height", height)):
+        if size % (ratio := pixels_a_latent(model)):
+            raise AuditError(
+                f"expected a {what} that is a multiple of {ratio}, as this checkpoint draws them, got {size}; take "
+                f"{max(size - size % ratio, ratio)}"
+            )
+
+
+def pixels_a_latent(model):
+    """How many pixels of an image, along a side, a latent pixel stands for."""
+    latent = model.get_model_object("latent_format")
+    return getattr(latent, "spacial_downscale_ratio", _RATIOS.get(type(latent).__name__, 8))
+
+
 def latent_size(model, count, height, width):
     """(N, H, W) in latent pixels of a batch of images."""
-    latent = model.get_model_object("latent_format")
-    ratio = getattr(latent, "spacial_downscale_ratio", _RATIOS.get(type(latent).__name__, 8))
+    ratio = pixels_a_latent(model)
     return count, height // ratio, width // ratio
 
 

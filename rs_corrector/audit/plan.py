@@ -48,6 +48,9 @@ scheduler = normal
 """
 SAMPLING = {"images": 32, "batch": 8, "seed": 30_000, "width": 512, "height": 512, "steps": 20, "cfg": 7.0}
 SAMPLING |= {"sampler": "euler", "scheduler": "normal", "negative": ""}
+#: Between what these have to be, for any model.
+RANGES = {"images": (1, 10**6), "batch": (1, 4096), "seed": (0, 2**62), "steps": (1, 10_000), "cfg": (0, 100)}
+RANGES |= {"width": (16, 16_384), "height": (16, 16_384)}
 _SECTIONS = ("groups", "prompts", "neutral", "attributes", "asked", "sampling")
 
 
@@ -84,6 +87,7 @@ class Plan:
         attributes: {name: (words that show it, words that do not)}.
         asked: {prompt: attribute}.
         sampling: images, batch, seed, width, height, steps, cfg, sampler, scheduler, negative.
+        stated: which of these the text states itself; all others are usual values.
         checkpoints: names of the models that are compared.
     """
 
@@ -94,6 +98,7 @@ class Plan:
     asked: dict = field(default_factory=dict)
     sampling: dict = field(default_factory=dict)
     checkpoints: tuple = ("model",)
+    stated: tuple = ()
 
     def __post_init__(self):
         object.__setattr__(self, "sampling", {**SAMPLING, **self.sampling})
@@ -103,7 +108,7 @@ class Plan:
 
     def digest(self):
         """A name for all that the pictures depend on."""
-        drawn = {key: value for key, value in asdict(self).items() if key not in ("attributes", "asked")}
+        drawn = {key: value for key, value in asdict(self).items() if key not in ("attributes", "asked", "stated")}
         return hashlib.sha256(json.dumps(drawn, sort_keys=True).encode()).hexdigest()[:16]
 
     def units(self, shard=0, of=1):
@@ -132,7 +137,7 @@ def parse(text, checkpoints=("model",)):
     reader = configparser.ConfigParser(delimiters=("=",), interpolation=None, strict=True)
     reader.optionxform = str  # names keep their capitals
     try:
-        reader.read_string(text)
+        reader.read_string(text.removeprefix("\ufeff"))  # some editors begin a file with a byte-order mark
     except configparser.Error as error:
         raise PlanError(f"expected lines `name = words` under [section] headings, got: {error.message}") from error
     if unknown := [name for name in reader.sections() if name not in _SECTIONS]:
@@ -147,12 +152,19 @@ def parse(text, checkpoints=("model",)):
             sampling[key] = type(SAMPLING[key])(value)
         except ValueError as error:
             raise PlanError(f"expected a number for {key} under [sampling], got {value!r}; correct it") from error
-    return Plan(found["groups"], found["prompts"], sides, found["neutral"], found["asked"], sampling, checkpoints)
+    parts = [found[name] for name in ("neutral", "asked")]
+    return Plan(found["groups"], found["prompts"], sides, *parts, sampling, checkpoints, tuple(sampling))
 
 
 def _problems(plan):
     if len(plan.groups) < 2:
         yield f"at least two groups to compare under [groups], got {len(plan.groups)}; add some"
+    for section in ("groups", "prompts", "neutral"):
+        if empty := [name for name, words in getattr(plan, section).items() if not words.strip()]:
+            yield f"words for {empty[0]!r} under [{section}], got none; write them, or remove the line"
+    said = list(plan.groups.values())
+    if same := [name for name, words in plan.groups.items() if said.count(words) > 1]:
+        yield f"groups that are worded differently, got {same[0]!r} and {same[1]!r} in the same words; change one"
     if not plan.prompts:
         yield "a prompt under [prompts], got none; add one with {group} in it"
     for name, text in plan.prompts.items():
@@ -171,8 +183,15 @@ def _problems(plan):
     for prompt, attribute in plan.asked.items():
         if prompt not in plan.prompts or attribute not in plan.attributes:
             yield f"a prompt and an attribute of this plan under [asked], got {prompt} = {attribute}; correct the names"
-    for key in ("images", "batch", "width", "height", "steps"):
-        if plan.sampling[key] < 1:
-            yield f"{key} of at least 1 under [sampling], got {plan.sampling[key]}; raise it"
+    free = [a for a in plan.attributes if any(plan.asked.get(prompt) != a for prompt in plan.prompts)]
+    if plan.prompts and plan.attributes and not free:
+        yield "a prompt that does not ask for what is looked for, got none; add one to see what is drawn by itself"
+    for key, (least, most) in RANGES.items():
+        value = plan.sampling[key]
+        if not least <= value <= most:
+            yield f"{key} of {least} to {most} under [sampling], got {value}; correct it"
+    for key in ("width", "height"):
+        if (value := plan.sampling[key]) % 8:
+            yield f"{key} that is a multiple of 8 under [sampling], got {value}; take {value - value % 8}"
     if not plan.checkpoints or len(set(plan.checkpoints)) < len(plan.checkpoints):
         yield f"checkpoints of different names, got {plan.checkpoints}; name each once"

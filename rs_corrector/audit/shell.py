@@ -26,11 +26,13 @@ def run_audit(args):
     """
     shard, of = _shard(args.shard)
     plan = _plan(args)
-    folder, judge = run.Folder(args.out, plan), FaceJudge(plan, *args.faces) if args.faces else ReaderJudge(plan)
     if args.workers == 1:
         with _sampler(args, plan) as sample, tqdm(desc="draw", unit="picture") as bar:
+            plan = sample.plan
+            judge, folder = _judge(args, plan), run.Folder(args.out, plan)
             run.draw(folder, sample, plan.units(shard, of), _follow(bar))
     elif args.testbed and of == 1:
+        judge, folder = _judge(args, plan), run.Folder(args.out, plan)
         scale.draw(args.out, plan, testbed_sampler, args.workers)
     else:
         raise run.AuditError("expected one worker for a workflow or a shard, got several; use --workers alone")
@@ -43,6 +45,10 @@ def run_audit(args):
     report.write(folder, result, args.out)
     print(json.dumps({"verdict": result["verdict"], "exit": result["exit"]}, indent=1))
     return result["exit"]
+
+
+def _judge(args, plan):
+    return FaceJudge(plan, *args.faces) if args.faces else ReaderJudge(plan)
 
 
 def _shard(text):
@@ -70,7 +76,7 @@ def _sampler(args, plan):
     checkout = None if args.server else comfyui.find()
     if not args.server and checkout is None:
         raise FileNotFoundError("expected a ComfyUI, got none; give --server URL, or set COMFYUI_PATH to a checkout")
-    with comfyui.Client(args.server) if args.server else comfyui.Server(checkout) as server:
+    with comfyui.Client(args.server) if args.server else comfyui.Server(checkout, models=args.models) as server:
         yield Workflow(server, _workflow(args), plan)
 
 

@@ -44,13 +44,22 @@ class ReaderJudge:
 
 
 class Sampler:
-    """Draws a plan's units with the embedded testbed model.
+    """Draws a plan's units with the embedded testbed model, by Euler's method at its own noise levels and size.
 
     Args:
         begin: None, or a function () -> (x, sigma, denoised) -> denoised, called for every corrected unit.
+
+    Raises:
+        AuditError: the plan states anything else.
     """
 
     def __init__(self, plan, begin=None):
+        for name, own in {"sampler": "euler", "scheduler": "normal", "width": 64, "height": 64, "negative": ""}.items():
+            if name in plan.stated and plan.sampling[name] != own:
+                raise AuditError(
+                    f"expected {name} = {own}, as the embedded testbed has it, got {plan.sampling[name]!r}; correct "
+                    "the plan, or take --workflow and a ComfyUI"
+                )
         self.bed, self.plan, self.begin = Testbed(), plan, begin
 
     def __call__(self, unit):

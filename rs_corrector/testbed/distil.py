@@ -96,11 +96,15 @@ def parse_args(argv=None):
 def main(argv=None):
     args = parse_args(argv)
     bed, clock, unfinished = model.Testbed(), time.time(), args.pairs / "unfinished.safetensors"
+    begun_before = (args.pairs / "manifest.json").is_file()
     pairs = read(args.pairs) if args.recorded else record(bed, args.pairs, args)
     since = time.time() - clock
     corrector, _ = train(pairs, seed=args.seed, steps=args.steps, width=args.width, checkpoint=unfinished, every=EVERY)
     trained = time.time() - clock - since
-    corrector.config = replace(corrector.config, metrics=measured(bed, corrector, args.measured))
+    training = dict(corrector.config.training)
+    if not begun_before:  # or it would be a part of the time
+        training["seconds"] = {"record": round(since), "train": round(trained)}
+    corrector.config = replace(corrector.config, training=training, metrics=measured(bed, corrector, args.measured))
     card.save(corrector, args.out)
     print(f"recorded in {since:.0f} s, trained in {trained:.0f} s")
     print(f"wrote {args.out} ({args.out.stat().st_size / 1e6:.2f} MB)")

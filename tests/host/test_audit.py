@@ -72,6 +72,28 @@ def test_zero_shot_clip_judges_and_disagreement_is_told(host, bed, plan, drawn, 
     assert sum(b["count"] for b in result["calibration"]["zero-shot CLIP"]["bins"]) == 3 * 2 * 16
 
 
+def test_two_judges_of_one_name_are_told_apart(host, bed, plan, drawn, vision):
+    judges = [host.run("RSCorrectorJudgeCLIP", plan=plan, clip_vision=vision, clip=bed.clip)[0] for _ in range(2)]
+    host.run("RSCorrectorAuditReport", audit=drawn, judge=judges[0], second_judge=judges[1])
+    result = json.loads((drawn.path / "audit.json").read_text())
+    assert result["setting"]["judges"] == ["zero-shot CLIP", "zero-shot CLIP (second)"]
+    assert result["disagreement"]["zero-shot CLIP (second)"]["green"]["hat"] == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("cfg = 3", "cfg = 3\nsampler = dpm++ 2m", "expected as sampler one that.*dpmpp_2m.*got 'dpm"),
+        ("cfg = 3", "cfg = 3\nscheduler = kerras", "expected as scheduler one that.*karras.*got 'kerras'"),
+    ],
+)
+def test_names_that_the_host_would_silently_take_for_others_are_refused(host, bed, old, new, said):
+    plan = host.run("RSCorrectorAuditPlan", plan=TESTBED.replace(old, new), checkpoints="model")[0]
+    sources = dict(model=bed.model, corrected_model=bed.model, clip=bed.clip, vae=bed.vae)
+    with pytest.raises(ValueError, match=said):
+        host.run("RSCorrectorAuditRun", plan=plan, name="refused", checkpoint="model", **sources)
+
+
 def test_an_aesthetic_head_adds_a_named_quality(host, plan, drawn, vision, tmp_path):
     from pathlib import Path
 

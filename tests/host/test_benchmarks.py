@@ -11,6 +11,9 @@ from rivals import CASES, METHODS, method
 
 CASE = CASES["hat"]
 QUICK = {"gradient_noise_aware": {"steps": 30}, "gradient_clean": {"steps": 30}}
+LEARNT = {
+    "latent_direction", "concept_sliders", "equisteer", "gradient_noise_aware", "gradient_clean", "rs_corrector",
+}  # fmt: skip
 ADDED = {"sega": 2, "prompt_teacher": 2}
 
 
@@ -21,9 +24,11 @@ def bench(host):
 
 @pytest.fixture(scope="module", autouse=True)
 def little_data():
-    """Directions and heads from 64 images a side."""
+    """Directions and heads from 64 images a side, vectors from 4, and a slider of a few updates."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rivals, "LEARNT", 64)
+        patch.setattr(method("equisteer"), "LEARNT", 4)
+        patch.setattr(method("concept_sliders"), "UPDATES", 5)
         yield
 
 
@@ -32,7 +37,8 @@ def test_a_method_draws_and_is_measured(name, host, bench, monkeypatch):
     monkeypatch.setattr(quality, "CHUNK", 8)  # what it costs is counted by the picture
     setting = quality.rest(method(name).GRID[0] | QUICK.get(name, {}))
     weights = {k: v.clone() for k, v in host.model.model.state_dict().items()}
-    at = method(name).prepare(host, CASE, **setting)
+    at, took = quality.making(host, name, CASE, setting)
+    assert (took["make_evaluations"] > 0) == (name in LEARNT), "what learns from pictures says how many it took"
     draw = at(method(name).STRENGTHS[-1])
     found = bench.measure(draw)
     assert set(quality.COLUMNS) - found.keys() == {"added_cost"}
