@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from ..rs_corrector.files import replacing
 from ..rs_corrector.pictures import to_pixels
@@ -51,14 +51,18 @@ class Sheet:
 
 
 def under(picture, rows):
-    """A PIL picture with rows of pictures below it, each (N, h, w, 3) RGB in 0..1; four are as wide as it is."""
+    """A PIL picture with named rows of others below it, {name: (N, h, w, 3) RGB in 0..1}, four as wide as it is."""
     if not rows:
         return picture
-    side = picture.width // max(4, *map(len, rows))
-    tiles = torch.cat([torch.cat([_tile(each, side) for each in row], 1) for row in rows])
-    sheet = Image.new("RGB", (picture.width, picture.height + len(tiles)), "white")
+    side, gap, line = picture.width // max(4, *map(len, rows.values())), 4, 16
+    sheet = Image.new("RGB", (picture.width, picture.height + len(rows) * (side + line)), "white")
     sheet.paste(picture, (0, 0))
-    sheet.paste(Image.fromarray(to_pixels(tiles.movedim(-1, 0))), (0, picture.height))
+    for i, (name, row) in enumerate(rows.items()):
+        top = picture.height + i * (side + line)
+        ImageDraw.Draw(sheet).text((gap, top + 2), name, fill="black", font=ImageFont.load_default())
+        for column, each in enumerate(row):
+            tile = Image.fromarray(to_pixels(_tile(each, side - gap).movedim(-1, 0)))
+            sheet.paste(tile, (column * side + gap // 2, top + line))
     return sheet
 
 

@@ -67,7 +67,7 @@ class RSCorrectorTrain(io.ComfyNode):
     def execute(cls, pairs, steps, batch_size, width, learning_rate, seed):
         pairs.shape()
         progress, left = host.Progress(steps), host.TimeLeft("training", host.node_id(cls), done=None)
-        examples = []  # held out: before, after, counterpart
+        examples = {}
         checkpoint = host.kept_training(pairs, steps, batch_size, width, learning_rate, seed)
 
         def watch(step, history):
@@ -77,7 +77,8 @@ class RSCorrectorTrain(io.ComfyNode):
                 left(step + 1, steps)
 
         def show(*rows):
-            examples[:] = [host.roughly_seen(pairs.latent_format, latents) for latents in rows]
+            names = "held out, before", "after", "as it should be"
+            examples.update(zip(names, (host.roughly_seen(pairs.latent_format, latents) for latents in rows)))
 
         # A prompt runs in inference mode, which forbids gradients: everything that learns is made and kept outside.
         with torch.inference_mode(False), torch.enable_grad():

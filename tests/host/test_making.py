@@ -73,7 +73,7 @@ def test_words_become_pairs_a_corrector_a_file_and_a_corrected_picture(host, bed
     assert 12 <= len(pairs) <= 20  # runs that are led, and those that need nothing
     assert sheet.shape == (1, 480, 8 * 160, 3) and "8 pictures" in report and "decision level" in report
     corrector, picture, report = train(host, pairs)
-    assert picture.shape == (1, 320 + 3 * 128, 512, 3) and "kind delta" in report  # curves, and held-out pictures
+    assert picture.shape == (1, 320 + 3 * 144, 512, 3) and "kind delta" in report  # curves, and held-out pictures
     path = host.nodes["RSCorrectorSave"].execute(corrector, "tests/whole_way", marked_by="me, alone").args[0]
     assert path.endswith("rs_correctors/tests/whole_way.safetensors")
     loaded = host.nodes["RSCorrectorLoader"].execute("tests/whole_way.safetensors").args[0]
