@@ -161,24 +161,34 @@ def quality(name):
     """Every method of one case at the strength that it did best at on the tuning seeds; ours at its default too."""
     r = json.loads((RESULTS / "quality.json").read_text())
     best = json.loads((ROOT / "benchmarks" / "rivals" / "settings.json").read_text())[name]
+    columns = {
+        "still shows it": lambda c: rate(c["stereotype_rate"]),
+        "content kept": lambda c: percent(c["content_kept"]),
+        "others' content kept": lambda c: percent(c["others_content_kept"]),
+        "request obeyed": lambda c: percent(c["request_obeyed"]["value"]),
+        "collateral change": lambda c: ratio(c["collateral_change"]),
+        "quality ratio": lambda c: ratio(c["quality_ratio"]),
+        "texture": lambda c: ratio(c.get("texture_ratio")),
+        "ghost": lambda c: ratio(c.get("ghost_ratio")),
+        "diversity ratio": lambda c: ratio(c["diversity_ratio"]),
+        "evaluations to make": lambda c: f"{c['make_evaluations']:,}" if "make_evaluations" in c else "",
+        "added evaluations": lambda c: f"{c['added_cost']['evaluations']:g}",
+    }
+    cells = {
+        f"`{method}`, {cell['strength']:g}": cell
+        for method, measured in r[name].items()
+        for cell in measured
+        if cell["strength"] in {best[method]["best"]["strength"]} | ({1.0} if method == "rs_corrector" else set())
+    }
+    shown = {title: [show(cell) for cell in cells.values()] for title, show in columns.items()}
+    shown = {title: values for title, values in shown.items() if any(values)}  # of a run before it was measured, none
     rows = [
-        "| method, strength | still shows it | content kept | others' content kept | request obeyed | "
-        "collateral change | quality | texture | ghost | evaluations to make | more a step |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        ["method, strength", *shown],
+        ["---"] * (1 + len(shown)),
+        *([c, *v] for c, *v in zip(cells, *shown.values())),
     ]
-    for method, cells in r[name].items():
-        wanted = {best[method]["best"]["strength"]} | ({1.0} if method == "rs_corrector" else set())
-        for cell in cells:
-            if cell["strength"] not in wanted:
-                continue
-            rows.append(
-                f"| `{method}`, {cell['strength']:g} | {rate(cell['stereotype_rate'])} | "
-                f"{percent(cell['content_kept'])} | {percent(cell['others_content_kept'])} | "
-                f"{percent(cell['request_obeyed']['value'])} | {ratio(cell['collateral_change'])} | "
-                f"{ratio(cell['quality_ratio'])} | {ratio(cell.get('texture_ratio'))} | "
-                f"{ratio(cell.get('ghost_ratio'))} | {cell.get('make_evaluations', '')} | "
-                f"{cell['added_cost']['evaluations']:g} |"
-            )
+    rows = ["| " + " | ".join(row) + " |" for row in rows]
+    rows[1] = rows[1].replace(" ", "")
     return [*rows, "", *better(r[name]), *model_before(r["setting"])]
 
 
@@ -190,8 +200,7 @@ def better(methods):
     """A sentence on whether any rival, at any strength, keeps more and shows less than ours does at strength 1."""
     ours = next(c for c in methods["rs_corrector"] if c["strength"] == 1.0)
     found = [
-        f"`{method}` at {cell['strength']:g} ({cell['added_cost']['evaluations']:g} evaluations more a step, "
-        f"{cell.get('make_evaluations', 0)} to make)"
+        f"`{method}` at {cell['strength']:g} ({cell['added_cost']['evaluations']:g} evaluations more)"
         for method, cells in methods.items()
         for cell in cells
         if method != "rs_corrector"
