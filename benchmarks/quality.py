@@ -193,11 +193,13 @@ def report(host, methods, cases, count, seeds, path):
         wanted.sort(key=lambda pair: pair[1] != picked[name][pair[0]]["best"]["strength"])  # the table's rows first
         bench = Bench(host, case, count, SEEDS[seeds]) if wanted else None
         for rival, strength in tqdm(wanted, desc=name):
-            costs = {key: cells[rival][0][key] for key in COSTS} if cells[rival] else {}
-            at, took = (None, {}) if costs else making(host, rival, case, chosen[rival])
-            draw = (at or method(rival).prepare(host, case, **chosen[rival]))(strength)
-            cell = {"strength": strength, "commit": commit, **made[rival], **bench.measure(draw)}
-            cell |= costs or took | {"added_cost": bench.added_cost(draw)}
+            if cells[rival]:
+                at, costs = method(rival).prepare(host, case, **chosen[rival]), {c: cells[rival][0][c] for c in COSTS}
+            else:
+                at, costs = making(host, rival, case, chosen[rival])
+                costs["added_cost"] = bench.added_cost(at(strength))
+            draw = at(strength)
+            cell = {"strength": strength, "commit": commit, **made[rival], **bench.measure(draw), **costs}
             if rival == "rs_corrector":
                 deaf = method(rival).prepare(host, case, obey=False)(strength)
                 cell["request_obeyed_without_gate"] = bench.requests(deaf)

@@ -180,16 +180,10 @@ def quality(name):
         for cell in measured
         if cell["strength"] in {best[method]["best"]["strength"]} | ({1.0} if method == "rs_corrector" else set())
     }
-    shown = {title: [show(cell) for cell in cells.values()] for title, show in columns.items()}
-    shown = {title: values for title, values in shown.items() if any(values)}  # of a run before it was measured, none
-    rows = [
-        ["method, strength", *shown],
-        ["---"] * (1 + len(shown)),
-        *([c, *v] for c, *v in zip(cells, *shown.values())),
-    ]
-    rows = ["| " + " | ".join(row) + " |" for row in rows]
-    rows[1] = rows[1].replace(" ", "")
-    return [*rows, "", *better(r[name]), *model_before(r["setting"])]
+    shown = [[title, *map(show, cells.values())] for title, show in columns.items()]
+    shown = [column for column in shown if any(column[1:])]  # a run before something was measured has none of it
+    head, *rows = ("| " + " | ".join(row) + " |" for row in zip(["method, strength", *cells], *shown))
+    return [head, "|" + "---|" * (1 + len(shown)), *rows, "", *better(r[name]), *model_before(r["setting"])]
 
 
 def ratio(value):

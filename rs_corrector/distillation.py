@@ -74,6 +74,11 @@ def distil(records, config, *, batch, seed, device="cpu", held_out=None, show=No
     return corrector, history
 
 
+def led(rows):
+    """(N,) flags of recorded runs that are led to another picture; all others need nothing."""
+    return rows["area"][torch.arange(len(rows["area"]))].flatten(1).any(1)
+
+
 @torch.no_grad()
 def examples(corrector, records):
     """Some predictions that need a correction, corrected ones, and their counterparts: three of (N, C, H, W), or none.
@@ -83,9 +88,7 @@ def examples(corrector, records):
     config, found, first = corrector.config, [], 0
     for group, window, choices in zip(config.groups, config.windows, config.choices):
         rows = records[group]
-        everything = torch.arange(len(rows["area"]))
-        needs = rows["area"][everything].flatten(1).any(1) & (rows["choice"][everything] >= 0)
-        run = needs.nonzero().flatten()[: -(-SHOWN // len(config.groups))]
+        run = led(rows).nonzero().flatten()[: -(-SHOWN // len(config.groups))]
         if len(run):
             denoised, goal, level = rows["denoised"][run].float(), rows["goal"][run].float(), rows["level"][run]
             apart = (rows["area"][run][:, None] * (goal[:, None] - denoised)).square().mean((2, 3, 4))

@@ -6,7 +6,7 @@ import torch
 
 from . import __version__
 from .corrector import Config
-from .distillation import distil
+from .distillation import distil, led
 from .method import WINDOW
 from .pairs import FEWEST, RECORDS, PairsError
 from .score_matching import SORTED_WINDOW, train_denoiser_pair
@@ -126,11 +126,10 @@ def _window(pairs, group):
 def _split(kind, rows):
     """(learned, held out) row indices: a tenth of the runs that are led and of the others; or the last of a side."""
     if kind == RECORDS:
-        runs = torch.arange(len(rows["level"]))
-        led = rows["area"][runs].flatten(1).any(1)
-        place = torch.where(led, led.cumsum(0), (~led).cumsum(0))
+        needs = led(rows)
+        place = torch.where(needs, needs.cumsum(0), (~needs).cumsum(0))
         held_out = place % round(1 / HELD_OUT) == 3  # so that three have one already
-        return runs[~held_out], runs[held_out]
+        return (~held_out).nonzero().flatten(), held_out.nonzero().flatten()
     side = rows["side"][torch.arange(len(rows["side"]))]
     sides = [(side == value).nonzero().flatten() for value in side.unique()]
     cuts = [len(side) - max(1, int(HELD_OUT * len(side))) for side in sides]

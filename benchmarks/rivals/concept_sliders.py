@@ -16,6 +16,8 @@ import torch
 from torch.func import functional_call
 from tqdm.auto import trange
 
+from .latent_direction import onwards, until
+
 STRENGTHS = (0.5, 1.0, 2.0, 4.0)
 GRID = [
     {"cross": cross, "start": start, "strength": s}
@@ -43,8 +45,6 @@ def prepare(host, case, cross, start):
 
 def late(host, model, start, caption, count, seed, steps=20, **sampling):
     """Sampled by the checkpoint itself first, and by another model from a share of the steps on."""
-    from .latent_direction import onwards, until
-
     begin = round(start * steps)
     x = until(host, caption, count, seed, begin, steps, **sampling)
     return onwards(host, x, caption, seed, begin, steps, model=model, **sampling)
@@ -81,8 +81,8 @@ def slider(host, case, cross):
         for _ in trange(UPDATES, desc="slider"):
             last = int(torch.randint(len(sigmas) - 1, (1,), generator=generator))
             x = sigmas[0] * torch.randn(BATCH, 4, host.size, host.size, generator=generator)
+            slid = own | {name: own[name] + more for name, more in change().items()}
             with torch.no_grad():
-                slid = own | {name: own[name] + more for name, more in change().items()}
                 for here, there in zip(sigmas[:last], sigmas[1 : last + 1]):
                     sigma = here.expand(BATCH)
                     empty, guided = (denoised(slid, x, sigma, text) for text in ("", case.neutral))
@@ -92,7 +92,6 @@ def slider(host, case, cross):
                     denoised(own, x, sigma, text) for text in (case.neutral, case.preferred, case.rejected)
                 )
                 aim = neutral + GUIDANCE * (preferred - rejected)
-            slid = own | {name: own[name] + more for name, more in change().items()}
             error = (denoised(slid, x, sigma, case.neutral) - aim) / sigma.view(-1, 1, 1, 1)  # of eps
             optimizer.zero_grad()
             error.square().mean().backward()

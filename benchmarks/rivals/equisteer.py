@@ -31,6 +31,7 @@ LEARNT, STEPS = 64, 20
 def prepare(host, case, erase, renormalise):
     """erase: take out what lies along all wordings first; renormalise: keep the length of every answer."""
     vectors, lengths = steering(host, case)
+    bases = {block: torch.linalg.qr(v.mT).Q for block, v in vectors.items()}  # (S, E, K + 1)
     gate = max(block for block in vectors if block[0] == "input")
 
     def at(strength):
@@ -39,10 +40,9 @@ def prepare(host, case, erase, renormalise):
             chosen = torch.randint(len(lengths[gate][0]) - 1, (count,), generator=torch.Generator().manual_seed(seed))
 
             def steer(h, block, step):
-                v, m = vectors[block][step], lengths[block][step]
+                v, m, b = vectors[block][step], lengths[block][step], bases[block][step]
                 if (block, step) == (gate, 0):
                     leave.copy_((h @ v[-1]).amax(1) > m[-1])
-                b = torch.linalg.qr(v.T).Q
                 new = (h - h @ b @ b.T if erase else h) + strength * (m[chosen, None] * v[chosen])[:, None]
                 if renormalise:
                     new = new * (h.norm(dim=-1, keepdim=True) / new.norm(dim=-1, keepdim=True))

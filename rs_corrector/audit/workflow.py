@@ -10,6 +10,7 @@ does not state stays as it is in the workflow.
 
 import copy
 from dataclasses import replace
+from itertools import product
 
 import torch
 
@@ -32,6 +33,8 @@ SETTINGS = {
     "Sample after": SAMPLER,
     "Checkpoint": {"checkpoint": (("ckpt_name", "unet_name"),)},
 }
+#: What every unit has of its own, whatever its plan states.
+ALWAYS = ("text", "seed", "batch_size", "checkpoint")
 
 
 class Workflow:
@@ -64,22 +67,15 @@ class Workflow:
         for title in needed:
             for name, where in SETTINGS.get(title, {}).items():
                 places[title, name] = self.graph.places(self.titles[title], *where)
-        own = {
-            name: self.graph.read(found[0]) for (_, name), found in places.items() if found and name in plan.sampling
-        }
-        own = {name: value for name, value in own.items() if name not in (*plan.stated, "seed")}
+        set_here = {*ALWAYS, *plan.stated}
+        own = {name: found[0] for (_, name), found in places.items() if found and name in plan.sampling}
+        own = {name: self.graph.read(place) for name, place in own.items() if name not in set_here}
         self.plan = replace(plan, sampling=plan.sampling | own)
-        always = {"text", "seed", "batch_size", "checkpoint"}
-        self.places = {key: found for key, found in places.items() if key[1] in always | {*plan.stated}}
-        for (title, name), found in self.places.items():
-            self._check(title, name, found)
-        self._check_apart()
-
-    def _check_apart(self):
-        """Refuse what stands in one place but is to be different."""
+        self.places = {key: found for key, found in places.items() if key[1] in set_here}
         values, written = self._values(self.plan.units()[0]), {}
-        for key, places in self.places.items():
-            for place in places:
+        for key, found in self.places.items():
+            self._check(*key, found, self.plan.checkpoints if key[1] == "checkpoint" else [values[key]])
+            for place in found:
                 other = written.setdefault(place, key)
                 if values[other] != values[key]:
                     raise AuditError(
@@ -87,25 +83,21 @@ class Workflow:
                         "that both are linked to; link two"
                     )
 
-    def _check(self, title, name, places):
-        """Refuse what has no place, and what its place does not take."""
+    def _check(self, title, name, places, values):
+        """Refuse what has no place, and values that its place does not take."""
         if not places:
             kind = self.graph.kind(self.titles[title])
-            remedy = "write it on the node, or link a primitive" + f", or take {name} out of the plan" * (
-                name in SAMPLER
-            )
+            remedy = "write it on the node, or link a primitive"
+            remedy += "" if name in ALWAYS else f", or take {name} out of the plan"
             raise AuditError(
                 f"expected a place for {name} at the node titled {title!r}, got a {kind} that has none, or takes it "
                 f"from a node that computes it; {remedy}"
             )
-        values = self._values(self.plan.units()[0])
-        asked = self.plan.checkpoints if name == "checkpoint" else [values[title, name]]
-        for value in asked:
-            for place in places:
-                if wanted := self.graph.refusal(place, value):
-                    raise AuditError(
-                        f"expected as {name} of the node titled {title!r} {wanted}, got {value!r}; correct the plan"
-                    )
+        for value, place in product(values, places):
+            if wanted := self.graph.refusal(place, value):
+                raise AuditError(
+                    f"expected as {name} of the node titled {title!r} {wanted}, got {value!r}; correct the plan"
+                )
 
     def _values(self, unit):
         """{(title, setting): value} of a unit."""

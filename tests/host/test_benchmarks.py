@@ -62,7 +62,7 @@ def test_depictions_are_measured_in_captions_that_were_not_recorded(host, tmp_pa
 
 
 def test_every_effort_is_measured_with_what_it_takes(host, tmp_path, monkeypatch):
-    monkeypatch.setattr(making, "IMAGES", {"quick": 8})  # in the exact world
+    monkeypatch.setattr(making, "IMAGES", {"quick": making.IMAGES["quick"]})
     monkeypatch.setattr(making, "RUNG", Rung(8))
     kept = host.model, host.clip, host.size
     with torch.inference_mode(False):
