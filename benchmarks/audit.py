@@ -1,24 +1,28 @@
-"""Does an audit recover the planted truth? `python benchmarks/audit.py --json FILE`.
+"""Is an audit right as often as it says? `python benchmarks/audit.py --json FILE`.
 
-A pool of testbed pictures, judged once by the exact readers; then many audits of fewer pictures, drawn from it.
-Counted: audits that miss a planted stereotype, audits that flag anything else, and how often an interval covers the
-pool's own rate. And the time, and the memory beyond sampling, that a report of 1,000 pictures takes; and what a second
-worker saves.
+`null` and `harm`: a thousand audits a row of simulated pictures, of which nothing, or harm of known size, is true
+(`audit_simulated.py`). `pool`: testbed pictures, judged once by the exact readers, and many audits of fewer of them:
+those that miss a planted stereotype, those that flag anything else. `report`: the time and memory that 10,000 pictures
+take, judges left out. `shared`: what a second worker saves. Parts that FILE has and that are not asked for are kept.
 """
 
 import argparse
+import gc
 import json
 import resource
 import tempfile
 import time
 from dataclasses import replace
+from multiprocessing import Pool
 from pathlib import Path
 
+import audit_simulated as simulated
 import numpy as np
 import torch
 from quality import save
 
 from rs_corrector.audit import findings, report, run, scale
+from rs_corrector.audit.verdict import decide
 from rs_corrector.testbed import audit as testbed
 from rs_corrector.testbed import portraits
 
@@ -52,7 +56,8 @@ def audits(table, attributes, count, size, seed=0):
         rows = np.concatenate([
             generator.choice(np.flatnonzero(table.group == group), size, replace=False) for group in portraits.GROUPS
         ])  # fmt: skip
-        found = findings.depiction(table.where(rows), attributes)
+        found, _ = findings.depiction(table.where(rows), attributes)
+        decide(found, [])
         flagged = {(r["group"], r["attribute"]) for r in found if r["flagged"]}
         misses += not PLANTED <= flagged
         alarms += bool(flagged - PLANTED)
@@ -66,15 +71,34 @@ def audits(table, attributes, count, size, seed=0):
     }
 
 
+class Coins:
+    """Judges nothing and takes no time for it."""
+
+    name = "coins"
+
+    def __init__(self, plan):
+        self.groups, self.attributes = tuple(plan.groups), list(plan.attributes)
+
+    def __call__(self, images):
+        tossed = np.random.default_rng(len(images)).random((len(self.attributes), len(images))) < 0.5
+        return {
+            "seen": [self.groups[0]] * len(images),
+            "shows": dict(zip(self.attributes, tossed)),
+            "features": images[:, :, ::8, ::8].flatten(1).numpy(),
+        }
+
+
 def timed(images):
-    """Seconds and MiB that judging and reporting so many pictures take, sampling left out."""
+    """Seconds and MiB that it takes to read and report so many pictures of every prompt and group, judging left out."""
     plan = testbed.plan(images)
     with tempfile.TemporaryDirectory() as folder:
         folder = run.Folder(folder, plan)
-        run.draw(folder, testbed.testbed_sampler(plan))
+        rows, _ = portraits.sample_attributes(64, torch.Generator().manual_seed(0), stated=())
+        painted = portraits.draw(rows)
+        run.draw(folder, lambda unit: painted[: unit.size])
         clock, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        table = run.judged(folder, testbed.ReaderJudge(plan))
-        report.write(folder, report.summarise(plan, {"readers": table}), folder.path)
+        table = run.judged(folder, Coins(plan))
+        report.write(folder, report.summarise(plan, {"coins": table}), folder.path)
         seconds, after = time.monotonic() - clock, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {"pictures": len(table), "seconds": round(seconds, 1), "added_mib": round((after - before) / 2**10, 1)}
 
@@ -105,17 +129,62 @@ def shared(images):
     return {"pictures": sum(unit.size for unit in plan.units())} | {name: round(t, 1) for name, t in clocks.items()}
 
 
+def cells(count, workers, wanted):
+    """`audits` of every one of these (pictures, accuracy, redrawn, kind), on so many processes."""
+    with Pool(workers, initializer=gc.freeze) as pool:  # or every Holm collects all that is there
+        return pool.starmap(simulated.audits, [(count, *cell) for cell in wanted], chunksize=1)
+
+
+def null(count, workers, pictures=64):
+    """Audits of pictures merely drawn again: {accuracy: what they said}, and coverage over all of them."""
+    wanted = [(pictures, accuracy, share, None) for accuracy in simulated.ACCURACIES for share in simulated.REDRAWN]
+    found, covered = {}, []
+    for (_, accuracy, share, _), cell in zip(wanted, cells(count, workers, wanted)):
+        covered.append(cell["covered"])
+        row = found.setdefault(f"{accuracy:.2f}", {"pictures": pictures, "audits": 0, "exit_1": 0, "redrawn": {}})
+        row["audits"], row["exit_1"] = row["audits"] + cell["audits"], row["exit_1"] + cell["exit_1"]
+        row["redrawn"][str(share)] = {
+            name: cell[name] for name in ("exit_1", "flagged", "flagged_by_chance", "covered")
+        }
+    coverage = {name: float(np.mean([each[name] for each in covered])) for name in covered[0]}
+    return {"null": found, "coverage": coverage}
+
+
+def harm(count, workers, pictures=256, share=0.1):
+    """Audits of corrections that do harm of known size: {kind: how many found it, by a judge right in 95 %}."""
+    wanted = [(pictures, accuracy, share, kind) for kind in simulated.HARM for accuracy in simulated.ACCURACIES]
+    found = {}
+    for (_, accuracy, _, kind), cell in zip(wanted, cells(count, workers, wanted)):
+        row = found.setdefault(kind, {"pictures": pictures, "redrawn": share, "by_accuracy": {}})
+        row["by_accuracy"][f"{accuracy:.2f}"] = cell["found"]
+        if accuracy == 0.95:
+            row |= {"audits": cell["audits"], "found": cell["found"]}
+    return {"harm": found}
+
+
+PARTS = {
+    "null": lambda args: null(args.audits, args.workers),
+    "harm": lambda args: harm(args.audits, args.workers),
+    "pool": lambda args: {"pool": audits(pool(args.pool), testbed.plan().attributes, args.pool // 10, args.size)},
+    "report": lambda args: {"report": timed(args.reported)},
+    "shared": lambda args: {"shared": shared(32)},
+}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pool", type=int, default=1000, help="pictures a group")
-    parser.add_argument("--audits", type=int, default=100)
-    parser.add_argument("--size", type=int, default=64, help="pictures a group in one audit")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--audits", type=int, default=1000, help="simulated audits a row")
+    parser.add_argument("--workers", type=int, default=2, help="processes for these")
+    parser.add_argument("--pool", type=int, default=1000, help="testbed pictures a group, for a tenth as many audits")
+    parser.add_argument("--size", type=int, default=64, help="pictures a group in one audit of the pool")
+    parser.add_argument("--reported", type=int, default=556, help="of every prompt and group; in all 18 times as many")
     parser.add_argument("--json", type=Path, required=True)
     args = parser.parse_args()
-    result = audits(pool(args.pool), testbed.plan().attributes, args.audits, args.size)
-    result["shared"] = shared(32)
-    result["report"] = timed(56)  # 4 groups x 2 prompts and a neutral one, without and with: 1,008 pictures
-    save(result, args.json)
+    result = json.loads(args.json.read_text()) if args.json.is_file() else {}
+    for part in args.parts:
+        result |= PARTS[part](args)
+        save(result, args.json)
     print(json.dumps(result, indent=2))
 
 

@@ -388,22 +388,47 @@ def throughput():
 
 
 def audits():
-    """What audits find of what was planted."""
+    """How often audits are right, of what is known."""
     r = json.loads((RESULTS / "audit.json").read_text())
-    lines = [
-        f"{r['audits']} audits of {r['pictures']} pictures a group, drawn from one pool whose rates are known: a "
-        f"planted stereotype is missed in {r['misses']} of them, something that was not planted is flagged in "
-        f"{r['false_alarms']}, and {percent(r['coverage'])} of the 95 % intervals cover the pool's own rate. "
-        f"A report of {r['report']['pictures']:,} pictures takes {r['report']['seconds']:g} s and "
-        f"{r['report']['added_mib']:g} MiB beyond drawing them."
-    ]
-    if "shared" in r:
-        s = dict(r["shared"])
-        lines += [
-            "",
-            f"To draw {s.pop('pictures'):,} pictures: " + ", ".join(f"{n} {t:g} s" for n, t in s.items()) + ".",
-        ]
-    return lines
+    yield "| judge right in | " + " | ".join(f"{float(a):.0%}".replace("%", " %") for a in r["null"]) + " |"
+    yield "|---" * (1 + len(r["null"])) + "|"
+    for share in next(iter(r["null"].values()))["redrawn"]:
+        said = [percent(c["redrawn"][share]["exit_1"] / (c["audits"] / len(c["redrawn"]))) for c in r["null"].values()]
+        yield (
+            f"| no harm done, {float(share):.0%} of pictures drawn again: harm said | ".replace("%", " %")
+            + " | ".join(said)
+            + " |"
+        )
+    for kind, c in r["harm"].items():
+        found = [percent(n / c["audits"]) for n in c["by_accuracy"].values()]
+        yield f"| {HARMED[kind]}: found | " + " | ".join(found) + " |"
+    n, h, covered = next(iter(r["null"].values())), next(iter(r["harm"].values())), r["coverage"]
+    yield ""
+    yield (
+        f"{h['audits']:,} audits a cell; without harm of {n['pictures']} pictures a group, with harm of "
+        f"{h['pictures']}. Of the 95 % intervals {percent(covered['rates'])} cover the rate that the judge would see in endless pictures, "
+        f"{percent(covered['mid_rates'])} where it lies between .3 and .7, {percent(covered['gaps'])} the gap, and "
+        f"{percent(covered['diversity'])} the mean distance of two pictures."
+    )
+    p, t = r["pool"], r["report"]
+    yield ""
+    yield (
+        f"{p['audits']} audits of {p['pictures']} testbed pictures a group, drawn from one pool and judged by the exact "
+        f"readers: a planted stereotype is missed in {p['misses']} of them, and something that was not planted is flagged in "
+        f"{p['false_alarms']}. To read and report {t['pictures']:,} pictures takes {t['seconds']:g} s and "
+        f"{t['added_mib']:g} MiB, judging left out."
+    )
+    s = dict(r["shared"])
+    yield ""
+    yield f"To draw {s.pop('pictures'):,} pictures: " + ", ".join(f"{n} {t:g} s" for n, t in s.items()) + "."
+
+
+#: Harm of known size, in words.
+HARMED = {
+    "retention": "15 % of a group's pictures moved out of it",
+    "gap": "a gap grown by .20",
+    "diversity": "pictures of a group 30 % closer to one another",
+}
 
 
 def requests():

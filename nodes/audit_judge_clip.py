@@ -28,4 +28,4 @@ class RSCorrectorJudgeCLIP(io.ComfyNode):
 
     @classmethod
     def execute(cls, plan, clip_vision, clip):
-        return io.NodeOutput(host.CLIPJudge(plan, clip_vision, clip))
+        return io.NodeOutput(host.clip_judge(plan, clip_vision, clip))

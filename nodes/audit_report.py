@@ -49,9 +49,7 @@ class RSCorrectorAuditReport(io.ComfyNode):
                 f"expected statsmodels and matplotlib for a report, got: {error}; install both into ComfyUI's "
                 "environment with `pip install statsmodels matplotlib`"
             ) from error
-        judges = {judge.name: judge}
-        if second_judge is not None:
-            judges[second_judge.name + " (second)" * (second_judge.name in judges)] = second_judge
+        judges = report.told_apart([judge] if second_judge is None else [judge, second_judge])
         tables = {name: run.judged(audit, each, progress=host.Progress()) for name, each in judges.items()}
         result = report.summarise(audit.plan, tables, host.versions(), LIMITS | {"gap": smallest_gap})
         picture = report.write(audit, result, audit.path)

@@ -86,11 +86,11 @@ def parser():
     which.add_argument("--workflow", type=Path, help="workflow in API format, see the README for its nodes' titles")
     command.add_argument("--plan", type=Path, help="plan as text; the testbed has one of its own")
     command.add_argument(
-        "--faces",
-        type=Path,
-        nargs=2,
-        metavar=("DETECTOR", "CLASSIFIER"),
-        help="judge by ONNX weights of yours, not by the testbed's readers",
+        "--judge",
+        nargs="+",
+        action="append",
+        metavar=("NAME", "FILE"),
+        help="readers (the testbed's own), clip FOLDER, or faces DETECTOR CLASSIFIER; of several the first decides",
     )
     comfyui = command.add_mutually_exclusive_group()
     comfyui.add_argument("--server", help="URL of a running ComfyUI (default: start one of its own)")
@@ -107,7 +107,8 @@ def parser():
 
 
 def main(argv=None):
-    """Exit codes: 0 done, 1 an audit found harm, 2 bad input (one line on standard error, nothing written)."""
+    """Exit codes: 0 done, 1 an audit found harm, 2 bad input (one line on standard error, nothing written), 3 an
+    audit's judge could not see everything."""
     args = parser().parse_args(argv)
     try:
         return args.run(args) or 0

@@ -2,7 +2,12 @@
 
 import copy
 import html
+import itertools
 import json
+import resource
+import time
+import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,11 +16,14 @@ from configs import make_config
 from drawn import Drawn
 from PIL import Image
 from plans import TEXT
+from statsmodels.stats.contingency_tables import mcnemar
 
-from rs_corrector.audit import findings, report, run
+from rs_corrector.audit import findings, lettering, report, run
+from rs_corrector.audit.comparisons import apart, sign_flip
 from rs_corrector.audit.plan import PlanError, parse
 from rs_corrector.audit.score import ScoreJudge
 from rs_corrector.audit.table import LIMITS, Judged
+from rs_corrector.audit.verdict import decide, unjudged, verdict
 from rs_corrector.cli import main
 from rs_corrector.corrector import Corrector
 from rs_corrector.testbed import audit as testbed_audit
@@ -103,23 +111,60 @@ def table(rates, count=200, corrected=None, seed=0):
         prompt=np.repeat("plain", len(groups)),
         group=groups,
         corrected=np.repeat([side for _, side, _ in parts], count),
-        pair=np.array([f"{g}-{i}" for g, _, _ in parts for i in range(count)]),
+        noise=np.array([str(i) for _ in parts for i in range(count)]),
         seen=groups.copy(),
         shows={"hat": np.concatenate([flags for _, _, flags in parts])},
         features=generator.normal(size=(len(groups), 3)),
     )
 
 
+def decided(judged, attributes=("hat",), asked=None, limits=LIMITS):
+    """Findings without and with the correction, and what it made worse, as a report decides them."""
+    sides, worse = findings.depiction(judged, attributes, asked), findings.worsened(judged, attributes, asked)
+    decide(sides[0], worse, limits)
+    return *sides, worse
+
+
 def test_a_planted_stereotype_is_flagged_and_nothing_else():
-    rows = findings.depiction(table({"a": 0.05, "b": 0.9, "c": 0.05, "d": 0.05}), ["hat"])
+    rows, _, _ = decided(table({"a": 0.05, "b": 0.9, "c": 0.05, "d": 0.05}))
     assert [r["group"] for r in rows if r["flagged"]] == ["b"]
     found = next(r for r in rows if r["group"] == "b")
-    assert found["low"] < 0.9 < found["high"] and found["gap"] > 0.7
+    assert found["low"] < 0.9 < found["high"] and found["gap_low"] > 0.7
+
+
+@pytest.mark.parametrize(
+    ("rates", "typical"),
+    [
+        ({"a": 0.9, "b": 0.1, "c": 0.5, "d": 0.3}, ["d"]),
+        ({"a": 0.9, "b": 0.1, "c": 0.5}, ["b", "c"]),
+        ({"a": 0.9, "b": 0.1}, ["b"]),
+        ({"a": 0.9, "b": 0.1, "c": 0.2, "d": 0.7, "e": 0.3}, ["c", "e"]),
+    ],
+)
+def test_the_typical_group_is_the_median_of_all_others(rates, typical):
+    row = findings.depiction(table(rates, 1000), ["hat"])[0][0]
+    assert row["group"] == "a" and sorted(row["typical"]) == typical
+    assert row["gap"] == pytest.approx(0.9 - np.median([r for g, r in rates.items() if g != "a"]), abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("rates", "flagged"),
+    [
+        ({"a": 0.5, "b": 0.5, "c": 0.1}, ["c"]),
+        ({"a": 1.0, "b": 0.0, "c": 0.0}, ["a"]),
+        ({"a": 0.9, "b": 0.5, "c": 0.1}, ["a", "c"]),
+        ({"a": 0.8, "b": 0.8, "c": 0.2, "d": 0.2}, ["a", "b", "c", "d"]),
+        ({"a": 0.9, "b": 0.2, "c": 0.2, "d": 0.2, "e": 0.5}, ["a", "e"]),
+    ],
+)
+def test_a_group_stands_out_that_differs_from_each_of_the_middle_ones(rates, flagged):
+    rows, _, _ = decided(table(rates, 500))
+    assert [r["group"] for r in rows if r["flagged"]] == flagged
 
 
 def test_keeping_as_many_as_is_said_makes_a_group_like_the_others():
     judged = table({"a": 0.2, "b": 0.8, "c": 0.2, "d": 0.25}, count=2000)
-    found = {r["group"]: r for r in findings.depiction(judged, ["hat"])}
+    found = {r["group"]: r for r in findings.depiction(judged, ["hat"])[0]}
     assert found["b"]["keep"] * found["b"]["rate"] == pytest.approx(found["c"]["rate"], abs=0.05)
     assert found["a"]["keep"] == pytest.approx(1.0, abs=0.2) and "keep" in found["d"]
 
@@ -129,7 +174,7 @@ def test_the_distance_to_other_groups_is_that_of_all_attributes_together():
     found = findings.distribution_distance(judged, ["hat"])
     assert found["b"]["before"]["value"] == pytest.approx(0.6, abs=0.06)
     assert found["b"]["after"]["value"] < 0.06 and 0 < found["b"]["after"]["chance"] < 0.03
-    opposite = np.where(judged.group == "b", ~judged.shows["hat"], judged.shows["hat"])
+    opposite = np.where(judged.group == "b", 1 - judged.shows["hat"], judged.shows["hat"])
     judged.shows["no hat"] = opposite
     assert findings.distribution_distance(judged, ["hat", "no hat"])["b"]["after"]["value"] == 1.0
 
@@ -137,7 +182,7 @@ def test_the_distance_to_other_groups_is_that_of_all_attributes_together():
 def test_groups_that_are_alike_raise_few_false_alarms():
     alarms = 0
     for seed in range(100):
-        rows = findings.depiction(table(dict.fromkeys("abcd", 0.4), 100, seed=seed), ["hat"], LIMITS | {"gap": 0})
+        rows, _, _ = decided(table(dict.fromkeys("abcd", 0.4), 100, seed=seed), limits=LIMITS | {"gap": 0})
         alarms += any(r["flagged"] for r in rows)
     assert alarms <= 10
 
@@ -157,7 +202,7 @@ def test_a_change_is_tested_on_pairs():
 def test_retention_tells_lost_members_from_faces_not_found():
     judged = table({"a": 0.5, "b": 0.5}, 100, corrected={"a": 0.5, "b": 0.5})
     judged.seen[(judged.group == "a") & judged.corrected] = "b"
-    judged.seen[:10] = ""
+    judged.seen[:10], judged.found[:10] = "", False
     found = findings.retention(judged)
     assert found["a"]["before"]["value"] == 0.9 and found["a"]["after"]["value"] == 0.0
     assert found["a"]["not_found"]["value"] == 0.05 and found["b"]["after"]["value"] == 1.0
@@ -170,10 +215,28 @@ def test_parity_measures_the_distance_to_equal_shares():
     assert sides["deviation_ratio"] == pytest.approx(0.5) and sides["fd"] == pytest.approx(0.25 * 2**0.5)
 
 
-def test_distances_between_pictures_are_means_over_pairs():
+def test_diversity_is_the_mean_distance_of_two_pictures_with_an_interval():
     rows = table({"a": 0.5}, 3)
     rows.features = np.array([[0.0, 0], [3, 4], [0, 0]])
-    assert findings.diversity(rows) == pytest.approx(10 / 3)
+    assert findings.diversity(rows)["value"] == pytest.approx(10 / 3)
+    rows = table({"a": 0.5}, 200)
+    found = findings.diversity(rows)
+    assert found["low"] < 4 / np.pi**0.5 < found["high"]  # of standard normal numbers, three each
+    alone = table({"a": 0.5}, 1)
+    assert findings.diversity(alone) is None
+
+
+def test_the_sign_flip_test_counts_all_flips():
+    differences = np.array([1, 1, -1, 2, 0, 3, -2, 1])
+    flips = np.array(list(itertools.product((-1, 1), repeat=8))) @ np.abs(differences)
+    assert sign_flip(np.append(differences, np.nan)) == pytest.approx((flips >= differences.sum()).mean())
+
+
+def test_where_differences_are_of_single_pictures_it_is_mcnemars():
+    one, other = np.random.default_rng(0).random((2, 60)) < [[0.6], [0.3]]
+    both = [[np.sum(one & other), np.sum(one & ~other)], [np.sum(~one & other), np.sum(~one & ~other)]]
+    found = apart(sign_flip, one.astype(float), other.astype(float)[:, None])
+    assert found == pytest.approx(mcnemar(both, exact=True).pvalue)
 
 
 @pytest.mark.parametrize(
@@ -189,8 +252,7 @@ def test_the_verdict_is_about_what_was_measured(after, seen, exit, said):
     judged = table({"a": 0.9, "b": 0.05, "c": 0.05}, corrected=after)
     if seen:
         judged.seen[(judged.group == "a") & judged.corrected] = seen
-    sides = [findings.depiction(judged.where(judged.corrected == side), ["hat"]) for side in (False, True)]
-    sentence, code = findings.verdict(*sides, findings.retention(judged))
+    sentence, code = verdict(*decided(judged), [])
     assert code == exit and said in sentence
 
 
@@ -201,16 +263,88 @@ def test_a_correction_that_costs_one_group_its_quality_does_harm(loss, exit):
     judged.quality = np.random.default_rng(1).normal(size=len(judged)) - loss * (
         judged.corrected & (judged.group == "a")
     )
-    sides = [findings.depiction(judged.where(judged.corrected == side), ["hat"]) for side in (False, True)]
-    sentence, code = findings.verdict(*sides, findings.retention(judged), quality=findings.quality_gaps(judged))
+    sentence, code = verdict(*decided(judged), [])
     assert code == exit and ("group a's quality" in sentence) == bool(exit)
 
 
-def test_quality_gaps_need_quality_and_a_correction():
-    assert findings.quality_gaps(table({"a": 0.5}, corrected={"a": 0.5})) == {}
-    judged = table({"a": 0.5, "b": 0.5})
-    judged.quality = np.zeros(len(judged))
-    assert findings.quality_gaps(judged) == {}
+@pytest.mark.parametrize(("share", "exit"), [(1.0, 0), (0.95, 0), (0.7, 1)])
+def test_pictures_of_a_group_that_all_look_alike_are_a_harm(share, exit):
+    rates = {"a": 0.05, "b": 0.05, "c": 0.05}
+    judged = table(rates, corrected=rates)
+    judged.features[judged.corrected & (judged.group == "a")] *= share
+    sentence, code = verdict(*decided(judged), [])
+    assert code == exit and ("makes pictures of group a 3" in sentence) == bool(exit)
+
+
+def test_nothing_is_made_worse_without_a_correction():
+    assert findings.worsened(table({"a": 0.5, "b": 0.5}), ["hat"]) == []
+
+
+def test_gaps_are_told_under_prompts_that_do_not_ask():
+    judged = table({"a": 0.9, "b": 0.1}, corrected={"a": 0.1, "b": 0.1})
+    asking = copy.deepcopy(judged)
+    asking.prompt = np.full(len(asking), "asking")
+    asking.shows["hat"][:] = 1
+    both = Judged(**{
+        name: {"hat": np.concatenate([value["hat"], asking.shows["hat"]])} if name == "shows"
+        else np.concatenate([value, getattr(asking, name)]) if isinstance(value, np.ndarray) else value
+        for name, value in vars(judged).items()
+    })  # fmt: skip
+    asked = {"asking": "hat"}
+    assert findings.depiction(both, ["hat"], asked) == findings.depiction(judged, ["hat"])
+    assert findings.change(both, "hat", "a", asked) == findings.change(judged, "hat", "a")
+
+
+def test_what_a_judge_cannot_see_is_not_passed():
+    judged = table({"a": 0.9, "b": 0.1, "c": 0.1}, corrected={"a": 0.1, "b": 0.1, "c": 0.1})
+    judged.shows["beard"] = np.full(len(judged), np.nan, np.float32)
+    sides, neutral = findings.depiction(judged, ["hat", "beard"]), judged.where(judged.group == "")
+    worse = findings.worsened(judged, ["hat", "beard"])
+    decide(sides[0], worse)
+    missed = unjudged(judged, sides, neutral)
+    sentence, code = verdict(*sides, worse, missed)
+    assert code == 3 and "not judged: beard, in 100% of the pictures" in sentence.lower()
+    assert "hat is shown in" in sentence and {row["attribute"] for row in worse} == {"hat", None}
+    assert all(row["rate"] is None and not row["flagged"] for row in sides[0] if row["attribute"] == "beard")
+
+
+def test_pictures_in_which_nobody_is_found_are_not_judged():
+    judged = table({"a": 0.5, "b": 0.5}, 100, {"a": 0.5, "b": 0.5})
+    lost = (judged.group == "a") & (np.arange(len(judged)) % 3 == 0)
+    judged.found[lost], judged.seen[lost], judged.shows["hat"][lost] = False, "", np.nan
+    sides = findings.depiction(judged, ["hat"])
+    assert sides[0][0]["count"] + sides[1][0]["count"] == (~lost & (judged.group == "a")).sum()
+    rows = unjudged(judged, sides, judged.where(judged.group == ""))
+    assert [(row["what"], row["name"]) for row in rows] == [("nobody", "a")]
+    assert rows[0]["share"] == pytest.approx(1 / 3, abs=0.01)
+    decide(sides[0], worse := findings.worsened(judged, ["hat"]))
+    assert verdict(*sides, worse, rows)[1] == 3
+    assert unjudged(judged, sides, judged.where(judged.group == ""), LIMITS | {"not_judged": 0.5}) == []
+
+
+def test_a_group_that_the_judge_cannot_tell_is_not_passed():
+    judged = table({"a": 0.5, "b": 0.5}, 100, {"a": 0.5, "b": 0.5})
+    judged.groups = ("a",)
+    judged.seen[judged.group == "b"] = "a"
+    sides, worse = findings.depiction(judged, ["hat"]), findings.worsened(judged, ["hat"])
+    assert [row["group"] for row in worse if row["what"] == "recognised"] == ["a"]
+    decide(sides[0], worse)
+    sentence, code = verdict(*sides, worse, unjudged(judged, sides, judged.where(judged.group == "")))
+    assert code == 3 and "whether anybody is seen as b" in sentence
+    assert findings.retention(judged)["b"]["before"] is None
+
+
+def test_a_report_of_what_was_not_judged_can_be_read(drawn, tmp_path):
+    folder, table = drawn
+    blind = copy.deepcopy(table)
+    for column in blind.shows.values():
+        column[:] = np.nan
+    blind.found[:], blind.seen[:], blind.groups = False, "", ()
+    result = report.summarise(folder.plan, {"nothing": blind})
+    assert result["exit"] == 3 and "nobody was found in 100% of group green's pictures" in result["verdict"]
+    assert "stands out" not in result["verdict"]
+    report.write(folder, result, tmp_path)
+    assert "not judged" in (tmp_path / "audit.html").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -236,6 +370,58 @@ def test_an_audit_finds_the_planted_stereotypes_and_says_what_the_correction_did
     text = (tmp_path / "audit.html").read_text()
     assert "://" not in text and "<script" not in text and html.escape(result["verdict"]) in text
     assert picture.size == Image.open(tmp_path / "audit.png").size
+
+
+def test_any_name_can_be_printed(drawn, tmp_path):
+    folder, table = drawn
+    called = {
+        "green": "$x$ and $",
+        "blue": "\u0627\u0644\u0639\u0631\u0628\u064a\u0629",
+        "gold": "\u4e2d\u6587",
+        "hat": "<script>alert(1)</script>",
+    }
+    called |= {"faded": "\ud55c\uad6d\uc5b4 \u65e5\u672c\u8a9e", "crimson": "x" * 80}
+    plan = replace(
+        folder.plan,
+        groups={called.get(name, name): words for name, words in folder.plan.groups.items()},
+        attributes={called.get(name, name): words for name, words in folder.plan.attributes.items()},
+    )
+    unusual = run.Folder(tmp_path / "unusual", plan)
+    run.draw(unusual, Drawn())
+    result = report.summarise(plan, {"readers": run.judged(unusual, testbed_audit.ReaderJudge(plan))})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Glyph")  # as matplotlib says that it draws a box
+        report.write(unusual, result, tmp_path)
+    text = (tmp_path / "audit.html").read_text(encoding="utf-8")
+    assert all(html.escape(name) in text for name in called.values()) and "<script" not in text
+    assert "$x$ and $" in json.loads((tmp_path / "audit.json").read_text())["verdict"]
+
+
+def test_a_name_that_no_font_has_is_numbered_and_a_long_one_shortened(monkeypatch):
+    from matplotlib import font_manager
+
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda *_: [])
+    families, labels = lettering.lettering(["plain", "\u4e2d\u6587", "x" * 80])
+    assert families == ["DejaVu Sans"] and labels["plain"] == "plain" and labels["\u4e2d\u6587"] == "#2"
+    assert len(labels["x" * 80]) == lettering.LONGEST
+    assert lettering.written("\u4e2d\u6587 is plain", labels) == "#2 is plain"
+    assert lettering.lines("\u4e2d\u6587" * 4, 8) == ["\u4e2d\u6587" * 2] * 2
+
+
+def test_ten_thousand_pictures_take_little_time_and_memory(tmp_path):
+    plan = replace(parse(TEXT), checkpoints=("one", "two", "three", "four", "five"))
+    judged = table({"green": 0.9, "blue": 0.1}, 500, {"green": 0.1, "blue": 0.1})
+    parts = [replace(judged, checkpoint=np.full(len(judged), name)) for name in plan.checkpoints]
+    many = Judged(**{
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ("checkpoint", "prompt", "group", "corrected", "noise", "seen", "found")
+    }, shows={"hat": np.tile(judged.shows["hat"], 5), "glasses": np.zeros(10_000)},
+        features=np.random.default_rng(0).normal(size=(10_000, 64)))  # fmt: skip
+    assert len(many) == 10_000
+    begun, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    result = report.summarise(plan, {"readers": many})
+    assert time.monotonic() - begun < 120 and resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20
+    assert len(result["findings"]) == 5 * 4
 
 
 def test_an_interrupted_audit_goes_on_where_it_stopped(tmp_path):
@@ -270,7 +456,7 @@ def test_pictures_without_this_audits_mark_are_refused(tmp_path):
 def test_two_judges_say_how_far_they_agree(drawn):
     folder, table = drawn
     other = copy.deepcopy(table)
-    other.shows["hat"] = ~other.shows["hat"]
+    other.shows["hat"] = 1 - other.shows["hat"]
     result = report.summarise(folder.plan, {"readers": table, "contrary": other})
     assert result["disagreement"]["contrary"]["green"]["hat"] == 1.0
     assert result["disagreement"]["contrary"]["green"]["glasses"] == 0.0
@@ -315,6 +501,20 @@ def test_words_that_the_testbed_does_not_know_are_refused():
 def test_the_embedded_testbed_refuses_what_it_does_not_do(stated):
     with pytest.raises(run.AuditError, match=f"expected {stated.split()[0]} = .*as the embedded testbed has it"):
         testbed_audit.testbed_sampler(parse(TEXT + stated + "\n"))
+
+
+@pytest.mark.parametrize(
+    ("judge", "said"),
+    [
+        (["tea-leaves"], "expected as judge one of readers, clip FOLDER, faces DETECTOR CLASSIFIER, got 'tea-leaves'"),
+        (["faces", "one.onnx"], "got 'faces one.onnx'; correct it"),
+        (["clip", "nowhere"], "expected a CLIP of transformers in the folder nowhere"),
+    ],
+)
+def test_a_judge_that_there_is_not_is_refused(judge, said, tmp_path, capsys):
+    assert main(["audit", "--testbed", "--judge", *judge, "--out", str(tmp_path / "out")]) == 2
+    assert said in capsys.readouterr().err
+    assert not list((tmp_path / "out").glob("pictures/*"))
 
 
 def test_a_workflow_is_not_drawn_by_workers_of_the_testbed(tmp_path, capsys):

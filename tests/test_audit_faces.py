@@ -59,10 +59,16 @@ def test_the_largest_face_is_judged_by_the_classifiers_labels(sex, group, tmp_pa
     assert "c.onnx" in judge.name
 
 
+def test_what_the_classifier_has_no_label_for_is_not_judged(tmp_path):
+    plan = parse(PLAN.replace("[prompts]", "tall = a tall person\n[prompts]") + "hat = wearing a hat | bare-headed\n")
+    judge = FaceJudge(plan, detector(tmp_path / "d.onnx", 1), classifier(tmp_path / "c.onnx", 0, 3))
+    assert judge.groups == ("Female", "Male") and set(judge(torch.rand(1, 3, 64, 64))["shows"]) == {"20-29"}
+
+
 def test_where_no_face_is_found_no_group_is_seen(tmp_path):
     judge = FaceJudge(parse(PLAN), detector(tmp_path / "d.onnx", 0), classifier(tmp_path / "c.onnx", 0, 3))
     seen = judge(torch.rand(1, 3, 64, 64))
-    assert seen["seen"] == [""] and not seen["shows"]["20-29"].any()
+    assert seen["seen"] == [""] and np.isnan(seen["shows"]["20-29"]).all() and not seen["found"].any()
 
 
 def test_weights_are_brought_never_downloaded(tmp_path):

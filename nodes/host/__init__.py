@@ -5,7 +5,7 @@ from dataclasses import fields
 from comfy_api.latest import io
 
 from .checkpoint import HostCheckpoint
-from .clip_judge import AestheticJudge, CLIPJudge, load_head
+from .clip_judge import AestheticJudge, clip_judge, load_head
 from .conditioning import encode, told
 from .correction import apply, check_latents, load, manage, patches, warn_if_other_base
 from .folders import (
@@ -46,7 +46,7 @@ from .testbed import load_testbed
 
 __all__ = [
     "AestheticJudge",
-    "CLIPJudge",
+    "clip_judge",
     "HostCheckpoint",
     "Progress",
     "TimeLeft",

@@ -1,60 +1,20 @@
-"""A judge without training: the host's own CLIP image and text models, asked in words."""
+"""Judges by the host's own CLIP: zero-shot, and a head of aesthetics on its image embeddings."""
 
 import torch
 import torch.nn.functional as F
 
 from ...rs_corrector.audit.run import AuditError
-
-#: A wording is embedded in each of these, and the embeddings averaged (Radford et al. 2021).
-TEMPLATES = ("{}", "a photo of a person, {}", "a picture of someone, {}", "a portrait, {}")
-GROUP_TEMPLATES = ("{}", "a photo of {}", "a picture of {}", "a portrait of {}")
-SCALE = 100.0  # CLIP's own temperature
+from ...rs_corrector.audit.zero_shot import ZeroShotJudge
 
 
-class CLIPJudge:
-    """Zero-shot: which of two wordings of every attribute, and which group's words, are nearest to a picture.
+def clip_judge(plan, vision, clip):
+    """A `ZeroShotJudge` by the host's CLIP_VISION, and its CLIP of the same model with its text projection."""
 
-    Args:
-        plan: what to tell apart.
-        vision: the host's CLIP_VISION.
-        clip: the host's CLIP, of the same model as `vision`, with its text projection.
+    def embed_texts(texts):
+        pooled = [clip.encode_from_tokens(clip.tokenize(text), return_pooled=True)[1] for text in texts]
+        return torch.cat(pooled)
 
-    Raises:
-        AuditError: image and text embeddings are of different sizes.
-    """
-
-    def __init__(self, plan, vision, clip):
-        self.name = "zero-shot CLIP"
-        self.vision, self.clip, self.groups = vision, clip, list(plan.groups)
-        self.group_words = torch.stack([self.embed(words, GROUP_TEMPLATES) for words in plan.groups.values()])
-        self.attributes = {
-            name: torch.stack([self.embed(words, TEMPLATES) for words in sides])
-            for name, sides in plan.attributes.items()
-        }
-
-    def embed(self, words, templates):
-        """(E,), the mean of a wording's normalised embeddings."""
-        texts = [template.format(words) for template in templates]
-        pooled = [self.clip.encode_from_tokens(self.clip.tokenize(text), return_pooled=True)[1] for text in texts]
-        return F.normalize(F.normalize(torch.cat(pooled).float().cpu(), dim=1).mean(0), dim=0)
-
-    def __call__(self, images):
-        embeddings = embedded(self.vision, images)
-        if embeddings.shape[1] != self.group_words.shape[1]:
-            raise AuditError(
-                f"expected image and text embeddings of one CLIP, got {embeddings.shape[1]} and "
-                f"{self.group_words.shape[1]} numbers; load the text encoder that belongs to the vision model"
-            )
-        confidence, nearest = (SCALE * embeddings @ self.group_words.T).softmax(1).max(1)
-        chances = {
-            name: (SCALE * embeddings @ sides.T).softmax(1)[:, 0].numpy() for name, sides in self.attributes.items()
-        }
-        return {
-            "seen": [self.groups[i] for i in nearest],
-            "shows": {name: chance > 0.5 for name, chance in chances.items()},
-            "features": embeddings.numpy(),
-            "confidence": confidence.numpy(),
-        }
+    return ZeroShotJudge(plan, embed_texts, lambda images: embedded(vision, images), "CLIP")
 
 
 class AestheticJudge:
@@ -69,6 +29,7 @@ class AestheticJudge:
 
     def __init__(self, judge, vision, head, name):
         self.judge, self.vision, (self.weight, self.bias) = judge, vision, head
+        self.groups = judge.groups
         self.name = f"{judge.name}, quality by {name}"
 
     def __call__(self, images):

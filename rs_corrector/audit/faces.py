@@ -18,7 +18,7 @@ class FaceJudge:
 
     Args:
         plan: its groups and attributes are named as labels are (any case): Female, Male, 20-29, East Asian and so on.
-            An attribute of another name is never shown to this judge.
+            A group or an attribute of another name is not judged.
         detector, classifier: ONNX files, of RetinaFace's and FairFace's signatures.
 
     Raises:
@@ -35,8 +35,9 @@ class FaceJudge:
                 f"expected uniface for a judge of faces, got: {error}; pip install 'rs-corrector[faces]'"
             ) from error
         labels = {label.lower() for label in ("Female", "Male", *fairface.RACE_LABELS, *fairface.AGE_LABELS)}
-        self.groups = {name.lower(): name for name in plan.groups if name.lower() in labels}
-        self.attributes = list(plan.attributes)
+        self.called = {name.lower(): name for name in plan.groups if name.lower() in labels}
+        self.groups = tuple(self.called.values())
+        self.attributes = [name for name in plan.attributes if name.lower() in labels]
         if not self.groups:
             raise AuditError(
                 f"expected a group of the plan among the classifier's labels ({', '.join(sorted(labels))}), got "
@@ -50,9 +51,12 @@ class FaceJudge:
 
     def __call__(self, images):
         labels = [self.labels(image) for image in images]
-        seen = [next((self.groups[label] for label in found if label in self.groups), "") for found in labels]
-        shows = {name: np.array([name.lower() in found for found in labels]) for name in self.attributes}
-        return {"seen": seen, "shows": shows}
+        seen = [next((self.called[label] for label in found if label in self.called), "") for found in labels]
+        shows = {
+            name: np.array([float(name.lower() in found) if found else np.nan for found in labels])
+            for name in self.attributes
+        }
+        return {"seen": seen, "shows": shows, "found": np.array([bool(found) for found in labels])}
 
     def labels(self, image):
         """Labels of the largest face of one picture, (3, H, W) RGB in 0..1; none where no face is found."""

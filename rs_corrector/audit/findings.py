@@ -1,17 +1,24 @@
 """From judged pictures to findings: rates with intervals, gaps between groups, what a correction changed.
 
 Two tracks that never stand for each other: *depiction*, how a named group is shown, and *parity*, who appears where
-no group is named. Nothing here looks at a picture; a `Judged` table holds what a judge saw.
+no group is named. Nothing here looks at a picture; a `Judged` table holds what a judge saw. What it did not judge is
+left out of every number and is counted by itself.
 """
 
 import numpy as np
-from scipy.stats import ttest_rel
-from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.proportion import test_proportions_2indep
+from scipy.spatial.distance import cdist
 
 from ..metrics import wilson
-from .table import LIMITS
+from .comparisons import apart, reference, sign_flip, t_test
+
+SIDES = ("before", "after")
+#: What is said to have got worse, and the limit that each may get worse by.
+WORSE = {
+    "gap": "gap_growth",
+    "recognised": "retention_loss",
+    "quality": "quality_gap_growth",
+    "diversity": "diversity_loss",
+}
 
 
 def interval(flags):
@@ -19,42 +26,145 @@ def interval(flags):
     return {**wilson(flags), "count": len(flags)} if len(flags) else None
 
 
-def typical(rates, group):
-    """The other group whose rate is the middle one: one stereotyped group among them does not move it."""
-    others = sorted((other for other in rates if other != group), key=lambda other: (rates[other], other))
-    return others[len(others) // 2] if len(others) % 2 else others[len(others) // 2 - 1]
+def judged_only(values):
+    """Whether it was shown, of the pictures that were judged: (N,) with NaN -> (M,) bool."""
+    return values[~np.isnan(values)] == 1
 
 
-def depiction(judged, attributes, asked=None, limits=LIMITS):
-    """How often every group shows every attribute, and which rates stand out from the typical group's.
+def mean_of(cube):
+    """Means over noises, (groups, sides), NaN of nothing."""
+    known = ~np.isnan(cube)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, cube, 0).sum(0) / known.sum(0)
+
+
+def freely(judged, attribute, asked):
+    """Pictures under prompts that name a group and do not ask for the attribute."""
+    asking = [prompt for prompt, named in (asked or {}).items() if named == attribute]
+    return judged.where((judged.group != "") & ~np.isin(judged.prompt, asking))
+
+
+def depiction(judged, attributes, asked=None):
+    """How often every group shows every attribute, beside the typical group: the median of all others.
+
+    Which groups are the middle ones is told by the uncorrected pictures, for the corrected ones too.
 
     Args:
-        judged: uncorrected, or corrected, pictures of one checkpoint under prompts that name a group.
+        judged: pictures of one checkpoint.
         asked: {prompt: attribute}; an attribute is not judged under a prompt that asks for it.
 
     Returns:
-        [{"group", "attribute", "rate", "low", "high", "count", "typical", "gap", "p", "keep", "flagged"}]; keep is the
-        share of the group's pictures with the attribute that a correction would leave for the typical group's rate.
+        (rows without the correction, rows with it), each [{"group", "attribute", "rate", "low", "high", "count",
+        "not_judged", "typical", "gap", "gap_low", "gap_high", "p", "keep"}]. rate and what follows from it is None
+        where nothing was judged; typical names the middle groups; p, of not standing out from each of them, is not
+        corrected for the number of comparisons; keep is the share of the group's pictures with the attribute that a
+        correction would leave for the typical group's rate.
     """
+    sides = ([], [])
+    for attribute in attributes:
+        free = freely(judged, attribute, asked)
+        cube, groups = free.cube(free.shows[attribute]), free.named
+        rates = mean_of(cube)
+        for g, group in enumerate(groups):
+            middle = reference(rates[:, 0], g)
+            for side, rows in enumerate(sides):
+                drawn = free.shows[attribute][(free.group == group) & (free.corrected == side)]
+                if len(drawn):
+                    found = {"group": group, "attribute": attribute, "not_judged": float(np.isnan(drawn).mean())}
+                    found |= _rate(judged_only(drawn)) | {"typical": [groups[i] for i in middle]}
+                    rows.append(found | _gap(cube[..., side], g, middle, rates[:, side]))
+    return sides
+
+
+def _rate(flags):
+    found = interval(flags) or {"value": None, "low": None, "high": None, "count": 0}
+    return {"rate": found.pop("value"), **found}
+
+
+def _gap(cube, g, middle, rates):
+    own, typical = float(rates[g]), float(rates[middle].mean()) if middle else np.nan
+    if np.isnan(own - typical):
+        return dict.fromkeys(("gap", "gap_low", "gap_high", "p", "keep"))
+    differences = cube[:, g] - cube[:, middle].mean(1)
+    error = 1.96 * _error(differences[~np.isnan(differences)])
+    return {
+        "gap": own - typical, "gap_low": own - typical - error, "gap_high": own - typical + error,
+        "p": apart(sign_flip, cube[:, g], cube[:, middle]), "keep": typical / own if own > typical else 1.0,
+    }  # fmt: skip
+
+
+def _error(values):
+    """Standard error of a mean; 0 of a single value."""
+    return float(np.std(values, ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
+
+
+def worsened(judged, attributes, asked=None):
+    """What a correction may have made worse, each with a paired test of its having changed at all.
+
+    Returns:
+        [{"what", "group", "attribute", "before", "after", "worse", "p"}]: what is a name of `WORSE`; before and after a
+        gap of rates, the share that is seen as the group that was asked for, the gap of quality in standard deviations
+        of uncorrected pictures, or the mean distance of two pictures of a prompt; worse by how much, of diversity as a
+        share; p is not corrected for the number of comparisons.
+    """
+    named = judged.where(judged.group != "")
+    if not named.corrected.any() or named.corrected.all():
+        return []
     rows = []
     for attribute in attributes:
-        asking = [prompt for prompt, named in (asked or {}).items() if named == attribute]
-        free = judged.where(~np.isin(judged.prompt, asking))
-        flags = {g: free.shows[attribute][free.group == g] for g in dict.fromkeys(free.group) if g}
-        rates = {g: float(np.mean(f)) for g, f in flags.items()}
-        for group, own in flags.items():
-            other = typical(rates, group)
-            found = interval(own)
-            rows.append({
-                "group": group, "attribute": attribute, "rate": found.pop("value"), **found, "typical": other,
-                "gap": rates[group] - rates[other], "p": different(own, flags[other]),
-                "keep": rates[other] / rates[group] if rates[group] > rates[other] else 1.0,
-            })  # fmt: skip
-    if rows:
-        rejected, corrected, *_ = multipletests([r["p"] for r in rows], limits["significance"], method="holm")
-        for row, flag, p in zip(rows, rejected, corrected):
-            row["p"], row["flagged"] = float(p), bool(flag and abs(row["gap"]) >= limits["gap"])
-    return rows
+        free = freely(named, attribute, asked)
+        rows += _gaps("gap", free.cube(free.shows[attribute]), named.named, sign_flip, attribute)
+    seen = named.cube(named.seen == named.group)
+    for g, group in enumerate(named.named):
+        if named.groups is None or group in named.groups:
+            before, after = mean_of(seen)[g]
+            p = sign_flip(seen[:, g, 0] - seen[:, g, 1])
+            rows.append(_row("recognised", group, before, after, before - after, p))
+    if named.quality is not None:
+        spread = float(np.std(named.quality[~named.corrected])) or 1.0
+        rows += _gaps("quality", named.cube(named.quality / spread), named.named, t_test)
+    if named.features is not None:
+        distance = named.cube(distances(named))
+        for g, group in enumerate(named.named):
+            before, after = mean_of(distance)[g]
+            p = t_test(distance[:, g, 0] - distance[:, g, 1])
+            rows.append(_row("diversity", group, before, after, 1 - after / before if before else 0.0, p))
+    return [row for row in rows if row is not None]
+
+
+def _gaps(what, cube, groups, test, attribute=None):
+    """Whether gaps to the typical group grew: difference in differences, of pictures from the same noise."""
+    means = mean_of(cube)
+    for g, group in enumerate(groups):
+        if middle := reference(means[:, 0], g):
+            before, after = means[g] - means[middle].mean(0)
+            changed = cube[..., 1] - cube[..., 0]
+            p = apart(test, changed[:, g], changed[:, middle])
+            yield _row(what, group, before, after, abs(after) - abs(before), p, attribute)
+
+
+def _row(what, group, before, after, worse, p, attribute=None):
+    if np.isnan(before + after):
+        return None
+    row = {"what": what, "group": group, "attribute": attribute, "before": before, "after": after, "worse": worse}
+    return {name: float(v) if isinstance(v, np.floating) else v for name, v in row.items()} | {"p": p}
+
+
+def distances(judged):
+    """What each picture adds to the mean distance of two of its prompt, group and side: (N,), NaN of one alone.
+
+    Their mean is that distance, and their spread gives its error (the jackknife's pseudo-values of a U-statistic).
+    """
+    found = np.full(len(judged), np.nan)
+    kinds = np.rec.fromarrays([judged.prompt, judged.group, judged.corrected])
+    for kind in np.unique(kinds):
+        (own,) = np.nonzero(kinds == kind)
+        if len(own) > 1:
+            f = judged.features[own].astype(np.float64)
+            sums = [cdist(part, f).sum(1) for part in np.array_split(f, -(-len(f) // 1000))]
+            mean = np.concatenate(sums) / (len(f) - 1)
+            found[own] = 2 * mean - mean.mean()
+    return found
 
 
 def distribution_distance(judged, attributes, draws=200):
@@ -64,7 +174,12 @@ def distribution_distance(judged, attributes, draws=200):
         {group: {"before", "after"}}, each {"value", "chance"}, chance being the mean of `draws` random divisions into
         two parts as large; None of nothing.
     """
-    shown = np.stack([judged.shows[attribute] for attribute in attributes], 1)
+    told = [a for a in attributes if not np.isnan(judged.shows[a]).all()]
+    if not told:
+        return {group: dict.fromkeys(SIDES) for group in judged.named}
+    shown = np.stack([judged.shows[attribute] for attribute in told], 1)
+    whole = ~np.isnan(shown).any(1)
+    judged, shown = judged.where(whole), shown[whole]
     _, kinds = np.unique(shown, axis=0, return_inverse=True)
     generator, found = np.random.default_rng(0), {}
 
@@ -74,7 +189,7 @@ def distribution_distance(judged, attributes, draws=200):
 
     for group in dict.fromkeys(judged.group):
         found[group] = {}
-        for side in ("before", "after"):
+        for side in SIDES:
             rows = judged.corrected == (side == "after")
             values, own = kinds.reshape(-1)[rows], judged.group[rows] == group
             if own.any() and not own.all():
@@ -85,54 +200,47 @@ def distribution_distance(judged, attributes, draws=200):
     return found
 
 
-def different(one, other):
-    """p of two independent shares being the same, by the score test (Miettinen and Nurminen 1985)."""
-    counts = int(np.sum(one)), len(one), int(np.sum(other)), len(other)
-    if counts[0] / counts[1] == counts[2] / counts[3]:
-        return 1.0
-    with np.errstate(divide="ignore", invalid="ignore"):  # ratios that are not used here
-        return float(test_proportions_2indep(*counts, method="score").pvalue)
-
-
-def change(judged, attribute, group):
-    """What a correction did to one attribute in one group, on same-seed pairs: McNemar's exact test."""
-    rows = judged.where(judged.group == group)
-    before, after = paired(rows, rows.shows[attribute])
-    table = [[np.sum(before & after), np.sum(before & ~after)], [np.sum(~before & after), np.sum(~before & ~after)]]
-    return {"before": interval(before), "after": interval(after), "p": float(mcnemar(table, exact=True).pvalue)}
-
-
-def paired(judged, values):
-    """(before, after) of the pictures that have both."""
-    sides = [dict(zip(judged.pair[judged.corrected == side], values[judged.corrected == side])) for side in (0, 1)]
-    both = [pair for pair in sides[0] if pair in sides[1]]
-    return tuple(np.array([side[pair] for pair in both]) for side in sides)
+def change(judged, attribute, group, asked=None):
+    """What a correction did to one attribute in one group, on the same noise: McNemar's exact test."""
+    free = freely(judged, attribute, asked)
+    before, after = free.cube(free.shows[attribute])[:, free.named.index(group)].T
+    both = ~np.isnan(before + after)
+    p = apart(sign_flip, after, before[:, None])
+    return {"before": interval(before[both] == 1), "after": interval(after[both] == 1), "p": p}
 
 
 def retention(judged):
-    """{group: {"before", "after", "not_found"}}: still seen as the group that was asked for."""
+    """{group: {"before", "after", "not_found"}}: still seen as the group that was asked for, and nobody seen at all.
+
+    before and after are None where the judge cannot tell the group.
+    """
     found = by_group(judged, lambda rows: interval(rows.seen == rows.group))
     for group, sides in found.items():
-        sides["not_found"] = interval(judged.seen[judged.group == group] == "")
+        if judged.groups is not None and group not in judged.groups:
+            sides |= dict.fromkeys(SIDES)
+        sides["not_found"] = interval(~judged.found[judged.group == group])
     return found
 
 
 def consistency(judged, asked):
     """{prompt: {group: {"before", "after"}}}: how often a prompt that asks for an attribute gets it."""
     return {
-        prompt: by_group(judged.where(judged.prompt == prompt), lambda rows, a=attribute: interval(rows.shows[a]))
+        prompt: by_group(
+            judged.where(judged.prompt == prompt), lambda rows, a=attribute: interval(judged_only(rows.shows[a]))
+        )
         for prompt, attribute in asked.items()
     }
 
 
 def content_kept(judged, attributes):
-    """{group: mean share of attributes that a correction left as they were, on same-seed pairs}."""
-    found = {}
-    for group in dict.fromkeys(judged.group):
-        rows = judged.where(judged.group == group)
-        same = [np.equal(*paired(rows, rows.shows[attribute])) for attribute in attributes]
-        found[group] = float(np.mean(same)) if same and len(same[0]) else None
-    return found
+    """{group: mean share of attributes that a correction left as they were, from the same noise}."""
+    found = {group: [] for group in judged.named}
+    for attribute in attributes:
+        before, after = judged.cube(judged.shows[attribute]).transpose(2, 1, 0)
+        for group, one, other in zip(found, before, after):
+            both = ~np.isnan(one + other)
+            found[group] += [np.mean(one[both] == other[both])] if both.any() else []
+    return {group: float(np.mean(same)) if same else None for group, same in found.items()}
 
 
 def by_group(judged, measure):
@@ -140,10 +248,9 @@ def by_group(judged, measure):
     return {
         group: {
             side: measure(judged.where((judged.group == group) & (judged.corrected == (side == "after"))))
-            for side in ("before", "after")
+            for side in SIDES
         }
-        for group in dict.fromkeys(judged.group)
-        if group
+        for group in judged.named
     }
 
 
@@ -152,36 +259,10 @@ def mean_quality(rows):
     return None if rows.quality is None or len(rows) < 2 else mean(rows.quality)
 
 
-def quality_gaps(judged):
-    """How far every group's quality lies from the typical group's, and whether a correction moved it.
-
-    Returns:
-        {group: {"before", "after", "p"}}: gaps in standard deviations of uncorrected pictures, and the paired t-test of
-        the group's own pictures without and with the correction. Empty without quality, or without a correction.
-    """
-    if judged.quality is None or not judged.corrected.any():
-        return {}
-    spread = float(np.std(judged.quality[~judged.corrected])) or 1.0
-    sides = {
-        g: paired(rows, rows.quality)
-        for g in dict.fromkeys(judged.group)
-        if len(rows := judged.where(judged.group == g))
-    }
-    means = [{g: float(np.mean(pair[side])) for g, pair in sides.items() if len(pair[side]) > 1} for side in (0, 1)]
-    return {
-        group: {
-            **{w: (own[group] - own[typical(own, group)]) / spread for w, own in zip(("before", "after"), means)},
-            "p": float(ttest_rel(*sides[group]).pvalue) if np.any(sides[group][0] != sides[group][1]) else 1.0,
-        }
-        for group in means[0]
-        if len(means[0]) > 1
-    }
-
-
 def mean(values):
     """Mean with a 95 % interval by the normal approximation, which is the value itself where there is only one."""
     value = float(np.mean(values))
-    error = 1.96 * float(np.std(values, ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
+    error = 1.96 * _error(values)
     return {"value": value, "low": value - error, "high": value + error, "count": len(values)}
 
 
@@ -212,13 +293,10 @@ def score_curve(rows):
 
 
 def diversity(rows):
-    """Mean distance between two pictures of a group, by the judge's features; small is homogenised."""
-    if rows.features is None or len(rows) < 2:
-        return None
-    f = rows.features.astype(np.float64)
-    squares = np.square(f).sum(1)
-    distances = np.sqrt(np.clip(squares[:, None] + squares - 2 * f @ f.T, 0, None))
-    return float(distances.sum() / (len(f) * (len(f) - 1)))
+    """Mean distance of two pictures of a prompt, by the judge's features; small is homogenised. None without them."""
+    values = np.array([]) if rows.features is None else distances(rows)
+    values = values[~np.isnan(values)]
+    return mean(values) if len(values) else None
 
 
 def parity(judged, groups):
@@ -231,7 +309,7 @@ def parity(judged, groups):
     for prompt in dict.fromkeys(judged.prompt):
         rows = judged.where(judged.prompt == prompt)
         sides = {}
-        for side in ("before", "after"):
+        for side in SIDES:
             seen = rows.seen[rows.corrected == (side == "after")]
             shares = {group: interval(seen == group) for group in groups}
             known = np.array([np.sum(seen == group) for group in groups], float)
@@ -239,54 +317,9 @@ def parity(judged, groups):
                 continue
             known /= known.sum()
             sides[side] = {
-                "shares": shares, "not_found": interval(seen == ""),
+                "shares": shares, "not_found": interval(~rows.found[rows.corrected == (side == "after")]),
                 "fd": float(np.linalg.norm(known - 1 / len(groups))),
                 "deviation_ratio": float(known.max() * len(groups) - 1),
             }  # fmt: skip
         found[prompt] = sides
     return found
-
-
-def verdict(rows_before, rows_after, kept, limits=LIMITS, quality=None):
-    """(sentence, exit code): 1 where a correction lost group members or widened a gap beyond the limits.
-
-    Args:
-        rows_before, rows_after: of `depiction`; kept: of `retention`; quality: of `quality_gaps`.
-    """
-    said, harm = [], []
-    after = {(r["group"], r["attribute"]): r for r in rows_after}
-    for row in rows_before:
-        later = after.get((row["group"], row["attribute"]))
-        grown = later and abs(later["gap"]) - abs(row["gap"]) > limits["gap_growth"]
-        if grown and later["p"] < limits["significance"]:
-            harm.append(
-                f"the correction widens the gap of {row['attribute']} in group {row['group']} to {_share(later)}"
-            )
-        if row["flagged"]:
-            typical_rate = row["rate"] - row["gap"]
-            with_it = f", with the correction in {_share(later)}" if later else ""
-            with_it += f"; with keep {row['keep']:.2f} it would be as often" if row["keep"] < 1 else ""
-            said.append(
-                f"{row['attribute']} is shown in {_share(row)} of group {row['group']}'s pictures and in "
-                f"{typical_rate:.0%} of a typical group's{with_it}"
-            )
-    for group, found in kept.items():
-        before, later = found["before"], found["after"]
-        if before and later and before["value"] - later["value"] > limits["retention_loss"]:
-            harm.append(
-                f"the correction leaves {later['value']:.0%} of group {group} recognised, {before['value']:.0%} before"
-            )
-    for group, gap in (quality or {}).items():
-        if abs(gap["after"]) - abs(gap["before"]) > limits["quality_gap_growth"] and gap["p"] < limits["significance"]:
-            harm.append(
-                f"the correction widens the gap of group {group}'s quality from {gap['before']:+.1f} to "
-                f"{gap['after']:+.1f} standard deviations"
-            )
-    if not said and rows_before:
-        said.append("no attribute that was looked for stands out in any group at this number of pictures")
-    sentence = "; ".join(harm + said) + "."
-    return sentence[0].upper() + sentence[1:], 1 if harm else 0
-
-
-def _share(row):
-    return f"{row['rate']:.0%} ({row['low']:.0%} to {row['high']:.0%})"

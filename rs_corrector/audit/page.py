@@ -14,6 +14,8 @@ img { max-width: 100% }
 pre { white-space: pre-wrap; font-size: 13px }
 table { border-collapse: collapse; width: 100% }
 td, th { border-bottom: 1px solid #ccc; padding: .3rem .6rem; text-align: left }
+td:first-child, .verdict { overflow-wrap: anywhere }
+td:first-child { min-width: 7rem }
 td.n { text-align: right; font-variant-numeric: tabular-nums }
 tr.flagged { font-weight: 600 }
 .verdict { border-left: 6px solid #D55E00; padding: .6rem 1rem; background: #f6f6f6 }
@@ -28,13 +30,18 @@ def page(result, png):
         f"<h1>How {_list(result['setting']['checkpoints'])} depicts groups</h1>",
         f'<p class="verdict">{html.escape(result["verdict"])}</p>',
         "<p>Generated pictures only. Groups are perceived groups, named by whoever wrote the plan; a rate says how "
-        "pictures look to the judge, not who anyone is. &#9650; and bold: stands out from the typical group.</p>",
+        "pictures look to the judge, not who anyone is. The typical group is the median of all others. &#9650; and "
+        "bold: stands out from it, or got worse, by more than chance.</p>",
         f'<img alt="same-seed pictures and charts of all rates" src="data:image/png;base64,{image}">',
     ]
     for checkpoint, found in result["checkpoints"].items():
         rows = [r for r in result["findings"] if r["checkpoint"] == checkpoint]
         later = {(r["group"], r["attribute"]): r for r in found["corrected"]}
         parts += [f"<h2>Depiction: {html.escape(checkpoint)}</h2>", _depiction(rows, later)]
+        if found["worsened"]:
+            parts += ["<h2>What the correction may have made worse</h2>", _worsened(found["worsened"])]
+        if found["not_judged"]:
+            parts += ["<h2>What the judge could not see</h2>", _not_judged(found["not_judged"])]
         parts += ["<h2>By group</h2>", _by_group(found)]
         if found["consistency"]:
             parts += ["<h2>What prompts asked for</h2>", _consistency(found["consistency"])]
@@ -42,7 +49,7 @@ def page(result, png):
             parts += ["<h2>Parity: who appears where no group is named</h2>", _parity(found["parity"])]
     for judge, found in result["calibration"].items():
         parts += [f"<h2>How sure the judge was: {html.escape(judge)}</h2>", _calibration(found)]
-    setting = json.dumps(result["setting"] | {"disagreement": result["disagreement"]}, indent=1)
+    setting = json.dumps(result["setting"] | {"disagreement": result["disagreement"]}, indent=1, ensure_ascii=False)
     parts += ["<h2>To repeat it</h2>", f"<pre>{html.escape(setting)}</pre>"]
     head = f'<meta charset="utf-8"><title>Audit</title><style>{STYLE}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
@@ -64,20 +71,54 @@ def _table(head, rows):
 
 
 def _rate(found):
-    return "" if not found else f"{found.get('value', found.get('rate')):.1%} ({found['low']:.1%}–{found['high']:.1%})"
+    if not found:
+        return ""
+    value = found.get("value", found.get("rate"))
+    return "not judged" if value is None else f"{value:.1%} ({found['low']:.1%}–{found['high']:.1%})"
+
+
+def _p(value):
+    return "<0.0001" if value < 1e-4 else f"{value:.2g}"
 
 
 def _depiction(rows, later):
     head = ("attribute, group", "without", "with", "gap to the typical group", "p (Holm)", "keep to be alike")
-    return _table(head, [
-        (r["flagged"], (f"{r['attribute']}, {r['group']}{FLAG if r['flagged'] else ''}", _rate(r),
-                        _rate(later.get((r["group"], r["attribute"]))), f"{r['gap']:+.3f}", f"{r['p']:.2g}",
-                        f"{r['keep']:.2f}"))
-        for r in sorted(rows, key=lambda r: (not r["flagged"], r["attribute"]))
+
+    def cells(r):
+        yield f"{r['attribute']}, {r['group']}{FLAG if r['flagged'] else ''}"
+        yield from (_rate(r), _rate(later.get((r["group"], r["attribute"]))))
+        if r["gap"] is None:
+            yield from ("not judged", "", "")
+        else:
+            yield f"{r['gap']:+.3f} ({r['gap_low']:+.3f} to {r['gap_high']:+.3f})"
+            yield from (_p(r["p"]), f"{r['keep']:.2f}")
+
+    ordered = sorted(rows, key=lambda r: (not r["flagged"], r["attribute"]))
+    return _table(head, [(r["flagged"], tuple(cells(r))) for r in ordered])
+
+
+def _worsened(rows):
+    called = {
+        "gap": "gap of {attribute}, {group}", "recognised": "seen as {group}", "quality": "gap of quality, {group}",
+        "diversity": "distance between two pictures, {group}",
+    }  # fmt: skip
+    return _table(("what", "without", "with", "p (Holm)"), [
+        (r["harm"], (called[r["what"]].format(**r) + (FLAG if r["harm"] else ""), f"{r['before']:.3f}",
+                     f"{r['after']:.3f}", _p(r["p"])))
+        for r in sorted(rows, key=lambda r: not r["harm"])
     ])  # fmt: skip
 
 
+def _not_judged(rows):
+    called = {"nobody": "anybody, {name}", "group": "who is seen as {name}", "attribute": "{name}, {group}"}
+    return _table(
+        ("what", "share of pictures"), [(False, (called[r["what"]].format(**r), f"{r['share']:.1%}")) for r in rows]
+    )
+
+
 def _number(value):
+    if isinstance(value, dict) and "low" in value:
+        return f"{value['value']:.3f} ({value['low']:.3f}–{value['high']:.3f})"
     value = value["value"] if isinstance(value, dict) else value
     return "" if value is None else f"{value:.3f}"
 

@@ -34,7 +34,7 @@ glasses = with glasses | without glasses
 [asked]
 glasses = glasses
 
-# Images of every prompt and group, a batch from one seed, the next batch from the seed after it
+# Images of every prompt and group, a batch from one seed; the next batch, and the next prompt, from seeds after it
 [sampling]
 images = 32
 batch = 16
@@ -120,11 +120,13 @@ class Plan:
                  for group, words in self.groups.items()]  # fmt: skip
         cells += [(prompt, "", text) for prompt, text in self.neutral.items()]
         images, batch, first = (self.sampling[key] for key in ("images", "batch", "seed"))
+        batches = -(-images // batch)
+        begin = {prompt: first + i * batches for i, prompt in enumerate((*self.prompts, *self.neutral))}
         for checkpoint in self.checkpoints:
             for prompt, group, words in cells:
-                for done in range(0, images, batch):
+                for number in range(batches):
                     for corrected in (False, True):
-                        size, seed = min(batch, images - done), first + done // batch
+                        size, seed = min(batch, images - number * batch), begin[prompt] + number
                         yield Unit(checkpoint, prompt, group, corrected, seed, size, words)
 
 

@@ -12,11 +12,22 @@ from PIL import Image
 from .. import __version__
 from ..files import replacing
 from . import findings
+from .lettering import lettering, lines, written
 from .page import FLAG, page
 from .table import LIMITS
+from .verdict import HARM, NOT_JUDGED, PASSED, decide, unjudged, verdict
 
 BEFORE, AFTER = "#D55E00", "#0072B2"  # Okabe and Ito's palette: told apart by all kinds of sight, and in grey
 PAIRS = 8  # same-seed pairs to show, per row
+
+
+def told_apart(judges):
+    """{name: judge}: judges of one name are numbered, and none is lost."""
+    found = {}
+    for judge in judges:
+        same = sum(name == judge.name or name.startswith(f"{judge.name} (") for name in found)
+        found[f"{judge.name} ({same + 1})" if same else judge.name] = judge
+    return found
 
 
 def summarise(plan, tables, setting=None, limits=LIMITS):
@@ -33,75 +44,90 @@ def summarise(plan, tables, setting=None, limits=LIMITS):
     limits = LIMITS | limits
     (name, table), *others = tables.items()
     named, result = table.where(table.group != ""), {"findings": [], "checkpoints": {}}
+    seen = {checkpoint: named.where(named.checkpoint == checkpoint) for checkpoint in plan.checkpoints}
+    looked_for = plan.attributes, plan.asked
+    sides = {checkpoint: findings.depiction(rows, *looked_for) for checkpoint, rows in seen.items()}
+    worsened = {checkpoint: findings.worsened(rows, *looked_for) for checkpoint, rows in seen.items()}
+    decide([row for found, _ in sides.values() for row in found], sum(worsened.values(), []), limits)
     sentences, codes = [], []
-    for checkpoint in plan.checkpoints:
-        rows = named.where(named.checkpoint == checkpoint)
-        sides = [
-            findings.depiction(rows.where(rows.corrected == side), plan.attributes, plan.asked, limits)
-            for side in (False, True)
-        ]
-        kept = findings.retention(rows)
-        quality = findings.quality_gaps(rows)
-        sentence, code = findings.verdict(*sides, kept, limits, quality)
+    for checkpoint, rows in seen.items():
+        found, corrected = sides[checkpoint]
+        neutral = table.where((table.group == "") & (table.checkpoint == checkpoint))
+        not_judged = unjudged(rows, sides[checkpoint], neutral, limits)
+        sentence, code = verdict(found, corrected, worsened[checkpoint], not_judged)
         codes.append(code)
         sentences.append(sentence if len(plan.checkpoints) == 1 else f"{checkpoint}: {sentence}")
-        result["findings"] += [{"checkpoint": checkpoint, **row} for row in sides[0]]
-        neutral = table.where((table.group == "") & (table.checkpoint == checkpoint))
+        result["findings"] += [{"checkpoint": checkpoint, **row} for row in found]
         result["checkpoints"][checkpoint] = {
-            "corrected": sides[1],
+            "corrected": [{name: value for name, value in row.items() if name != "p"} for row in corrected],
             "changes": [
-                {"group": r["group"], "attribute": r["attribute"], **findings.change(rows, r["attribute"], r["group"])}
-                for r in sides[0]
+                {"group": r["group"], "attribute": r["attribute"]}
+                | findings.change(rows, r["attribute"], r["group"], plan.asked)
+                for r in found
                 if r["flagged"]
             ],
-            "retention": kept,
+            "worsened": worsened[checkpoint],
+            "not_judged": not_judged,
+            "retention": findings.retention(rows),
             "consistency": findings.consistency(rows, plan.asked),
             "content_kept": findings.content_kept(rows, plan.attributes),
             "distribution_distance": findings.distribution_distance(rows, plan.attributes),
             "quality": findings.by_group(rows, findings.mean_quality),
-            "quality_gaps": quality,
             "diversity": findings.by_group(rows, findings.diversity),
             "parity": findings.parity(neutral, list(plan.groups)),
             "scores": findings.by_group(rows, findings.score_curve) if rows.scores else {},
         }
-    result["verdict"], result["exit"] = " ".join(sentences), max(codes)
+    result["verdict"], result["exit"] = " ".join(sentences), min(codes, key=(HARM, NOT_JUDGED, PASSED).index)
     result["disagreement"] = {other: disagreement(table, seen) for other, seen in others}
     sure = {judge: findings.calibration(seen) for judge, seen in tables.items()}
     result["calibration"] = {judge: found for judge, found in sure.items() if found is not None}
     result["setting"] = {
         "plan": plan.digest(), "checkpoints": plan.checkpoints, "groups": plan.groups, "prompts": plan.prompts,
-        "neutral": plan.neutral, "sampling": plan.sampling, "judges": [name, *(other for other, _ in others)],
-        "limits": limits, "rs_corrector": __version__, "torch": torch.__version__, "python": platform.python_version(),
+        "neutral": plan.neutral, "attributes": plan.attributes, "asked": plan.asked, "sampling": plan.sampling,
+        "judges": [name, *(other for other, _ in others)], "limits": limits, "rs_corrector": __version__,
+        "torch": torch.__version__, "python": platform.python_version(),
     } | (setting or {})  # fmt: skip
     return result
 
 
 def disagreement(one, other):
-    """{group: {attribute: share of pictures that two judges see differently}}, and of the group itself."""
+    """{group: {attribute: share of pictures that two judges see differently}}, and of the group itself.
+
+    Of pictures that both judged; None where there are none.
+    """
     found = {}
     for group in dict.fromkeys(one.group):
         rows = one.group == group
-        found[group or "neutral"] = {a: float(np.mean(one.shows[a][rows] != other.shows[a][rows])) for a in one.shows}
-        found[group or "neutral"]["group"] = float(np.mean(one.seen[rows] != other.seen[rows]))
+        found[group or "neutral"] = {a: _unlike(one.shows[a][rows], other.shows[a][rows]) for a in one.shows}
+        both = rows & one.found & other.found
+        found[group or "neutral"]["group"] = float(np.mean(one.seen[both] != other.seen[both])) if both.any() else None
     return found
 
 
-def bars(axis, rows_before, rows_after, attribute):
+def _unlike(one, other):
+    both = ~np.isnan(one + other)
+    return float(np.mean(one[both] != other[both])) if both.any() else None
+
+
+def bars(axis, rows_before, rows_after, attribute, labels):
     """One attribute: its rate in every group with intervals, before and after."""
     groups = list(dict.fromkeys(r["group"] for r in rows_before))
     for offset, colour, hatch, rows in ((-0.2, BEFORE, "", rows_before), (0.2, AFTER, "//", rows_after)):
         own = {r["group"]: r for r in rows if r["attribute"] == attribute}
         if not own:
             continue
-        rates = np.array([100 * own[g]["rate"] for g in groups])
-        low, high = (np.array([100 * own[g][side] for g in groups]) for side in ("low", "high"))
+        rates, low, high = (
+            np.array([100 * own[g][side] if own[g]["count"] else np.nan for g in groups])
+            for side in ("rate", "low", "high")
+        )
         axis.bar(
             np.arange(len(groups)) + offset, rates, 0.38, color=colour, hatch=hatch, edgecolor="white",
             yerr=np.clip([rates - low, high - rates], 0, None), ecolor="black", capsize=3,
         )  # fmt: skip
     flagged = {r["group"] for r in rows_before if r["attribute"] == attribute and r["flagged"]}
-    axis.set_xticks(range(len(groups)), [g + FLAG if g in flagged else g for g in groups])
-    axis.set(title=attribute, ylim=(0, 105), ylabel="% of pictures")
+    ticks = ["\n".join(lines(labels[g], 36 // len(groups))) + FLAG * (g in flagged) for g in groups]
+    axis.set_xticks(range(len(groups)), ticks)
+    axis.set(title=labels[attribute], ylim=(0, 105), ylabel="% of pictures")
     axis.spines[["top", "right"]].set_visible(False)
 
 
@@ -131,7 +157,7 @@ def pairs(folder, group, checkpoint):
 def targets(result, checkpoint):
     """The groups to show: where something stands out most, two at most, or the first."""
     rows = [r for r in result["findings"] if r["checkpoint"] == checkpoint]
-    rows.sort(key=lambda r: (not r["flagged"], -abs(r["gap"])))
+    rows.sort(key=lambda r: (not r["flagged"], -abs(r["gap"] or 0)))
     return list(dict.fromkeys(r["group"] for r in rows if r["flagged"] or r is rows[0]))[:2]
 
 
@@ -151,26 +177,37 @@ def portraits(part, sides, title):
 
 def sheet(folder, result):
     """The audit as one picture: the bytes of a PNG."""
+    from matplotlib import rc_context
+
+    families, labels = lettering([*folder.plan.groups, *folder.plan.attributes, *folder.plan.checkpoints])
+    with rc_context({"font.family": families, "text.parse_math": False}):
+        return _sheet(folder, result, labels)
+
+
+def _sheet(folder, result, labels):
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
     checkpoint, charts = folder.plan.checkpoints[0], shown(result)
+    said = lines(written(result["verdict"], labels), 135)
+    if any(label.startswith("#") for label in labels.values()):
+        said.append("(# stands for a name that no font on this machine has; audit.html has all names.)")
     groups, scores = targets(result, checkpoint), result["checkpoints"][checkpoint]["scores"]
     scored = [group for group in groups if group in scores]
     rows = -(-(len(charts) + len(scored)) // 3)
-    heights = [0.8, *[3.0 for _ in groups], 2.6 * rows]
+    heights = [0.3 + 0.25 * len(said), *[3.0 for _ in groups], 2.6 * rows]
     figure = Figure(figsize=(15, 1.05 * sum(heights)), dpi=110, layout="constrained")
     top, *middle, lower = figure.subfigures(len(heights), 1, height_ratios=heights)
-    top.text(0.01, 0.5, result["verdict"], fontsize=14, va="center", wrap=True)
+    top.text(0.01, 0.5, "\n".join(said), fontsize=14, va="center")
     for part, group in zip(middle, groups):
-        portraits(part, pairs(folder, group, checkpoint), f"group {group}, the same seeds")
+        portraits(part, pairs(folder, group, checkpoint), f"group {labels[group]}, the same seeds")
     after = result["checkpoints"][checkpoint]["corrected"]
     before = [r for r in result["findings"] if r["checkpoint"] == checkpoint]
     axes = lower.subplots(rows, 3, squeeze=False).flatten()
     for axis, attribute in zip(axes, charts):
-        bars(axis, before, after, attribute)
+        bars(axis, before, after, attribute, labels)
     for axis, group in zip(axes[len(charts) :], scored):
-        curves(axis, scores[group], group)
+        curves(axis, scores[group], labels[group])
     for axis in axes[len(charts) + len(scored) :]:
         axis.set_axis_off()
     colours = {"without the corrector": (BEFORE, ""), "with it": (AFTER, "//")}

@@ -25,14 +25,16 @@ class AuditError(ValueError):
 
 
 class Judge(Protocol):
-    """What looks at pictures. `name` goes into the report.
+    """What looks at pictures. `name` goes into the report; `groups` are those of the plan that it can tell.
 
-    Called with (N, 3, H, W) RGB in 0..1, returns a dict: "seen", N groups of the plan, empty where none is found;
-    "shows", {attribute: (N,) bool}; and, where it can tell, "quality", (N,) with higher better, "features", (N, D),
+    Called with (N, 3, H, W) RGB in 0..1, returns a dict: "seen", N groups of the plan, empty where it sees none of
+    them; "shows", {attribute: (N,) of 1, 0, and NaN where it cannot tell}, without those that it never can; and, where
+    it can tell, "found", (N,) bool, whether it saw anybody, "quality", (N,) with higher better, "features", (N, D),
     "confidence", (N,) in 0..1 of the group seen, and "scores", {noise level: (N,)}. See `Judged`.
     """
 
     name: str
+    groups: tuple
 
     def __call__(self, images) -> dict: ...
 
@@ -108,30 +110,31 @@ def draw(folder, sample, units=None, progress=lambda done, total: None):
 
 def judged(folder, judge, units=None, progress=lambda done, total: None):
     """What a judge sees, one batch in memory at a time: a `Judged` table; arguments as of `draw`."""
-    columns = {name: [] for name in ("checkpoint", "prompt", "group", "corrected", "pair", "seen")}
+    columns = {name: [] for name in ("checkpoint", "prompt", "group", "corrected", "noise")}
     told = []
     units = folder.plan.units() if units is None else units
     total, done = sum(unit.size for unit in units), 0
     for unit in units:
-        seen = judge(folder.read(unit))
-        if missing := folder.plan.attributes.keys() - seen["shows"].keys():
-            raise AuditError(f"expected a judge of {sorted(missing)[0]!r}, got {judge.name}, which tells it not")
+        told.append(judge(folder.read(unit)))
         for row in range(unit.size):
-            place = (unit.checkpoint, unit.prompt, unit.group, unit.corrected)
-            pair = f"{unit.checkpoint}/{unit.prompt}/{unit.group}/{unit.seed}/{row}"
-            for name, value in zip(columns, (*place, pair, seen["seen"][row])):
+            place = unit.checkpoint, unit.prompt, unit.group, unit.corrected, f"{unit.seed}/{row}"
+            for name, value in zip(columns, place):
                 columns[name].append(value)
-        told.append(seen)
         done += unit.size
         progress(done, total)
-    numbers = [name for name in ("quality", "features", "confidence") if told and told[0].get(name) is not None]
-    scores = told[0].get("scores", {}) if told else {}
+
+    def joined(values, kind=np.float32):
+        return np.concatenate([np.asarray(value, kind) for value in values])
+
+    optional = [name for name in ("found", "quality", "features", "confidence") if told[0].get(name) is not None]
     return Judged(
         **{name: np.array(values) for name, values in columns.items()},
-        **{name: np.concatenate([np.asarray(seen[name], np.float32) for seen in told]) for name in numbers},
+        seen=joined([seen["seen"] for seen in told], str),
         shows={
-            name: np.concatenate([np.asarray(seen["shows"][name], bool) for seen in told])
+            name: joined([seen["shows"].get(name, np.full(len(seen["seen"]), np.nan)) for seen in told])
             for name in folder.plan.attributes
         },
-        scores={level: np.concatenate([seen["scores"][level] for seen in told]) for level in scores},
+        groups=tuple(judge.groups),
+        **{name: joined([seen[name] for seen in told], bool if name == "found" else np.float32) for name in optional},
+        scores={level: joined([seen["scores"][level] for seen in told]) for level in told[0].get("scores", {})},
     )

@@ -25,6 +25,7 @@ class ScoreJudge:
         corrector.need_pair("a score")
         self.judge, self.corrector, self.encode, self.group = judge, corrector, encode, group
         self.levels = noise_levels(c.sigma_min, c.sigma_max, LEVELS).tolist()
+        self.groups = judge.groups
         self.name = f"{judge.name}, score by {name}"
 
     def __call__(self, images):

@@ -9,7 +9,7 @@ from .. import comfyui, weights
 from ..files import digest
 from ..testbed import audit as testbed
 from ..testbed.audit import ReaderJudge, testbed_sampler
-from . import report, run, scale
+from . import report, run, scale, zero_shot
 from .faces import FaceJudge
 from .plan import PlanError, parse
 from .workflow import Workflow
@@ -19,7 +19,7 @@ def run_audit(args):
     """Draw what is missing; then, unless this is one shard of several, judge all and write the report.
 
     Returns:
-        Exit code: 0, or 1 where the correction does harm beyond the limits.
+        Exit code: 0; 1 where the correction does harm beyond the limits; 3 where the judge could not see everything.
 
     Raises:
         AuditError: several workers for a workflow, which is drawn by its server.
@@ -29,26 +29,44 @@ def run_audit(args):
     if args.workers == 1:
         with _sampler(args, plan) as sample, tqdm(desc="draw", unit="picture") as bar:
             plan = sample.plan
-            judge, folder = _judge(args, plan), run.Folder(args.out, plan)
+            judges, folder = _judges(args, plan), run.Folder(args.out, plan)
             run.draw(folder, sample, plan.units(shard, of), _follow(bar))
     elif args.testbed and of == 1:
-        judge, folder = _judge(args, plan), run.Folder(args.out, plan)
+        judges, folder = _judges(args, plan), run.Folder(args.out, plan)
         scale.draw(args.out, plan, testbed_sampler, args.workers)
     else:
         raise run.AuditError("expected one worker for a workflow or a shard, got several; use --workers alone")
     if of > 1:
         print(f"drew shard {shard} of {of}; draw the others, then run without --shard for the report")
         return 0
-    with tqdm(desc="judge", unit="picture") as bar:
-        table = run.judged(folder, judge, progress=_follow(bar))
-    result = report.summarise(plan, {judge.name: table}, _setting(args), dict(args.limit))
+    tables = {}
+    for name, judge in report.told_apart(judges).items():
+        with tqdm(desc=f"judge, {name}", unit="picture") as bar:
+            tables[name] = run.judged(folder, judge, progress=_follow(bar))
+    result = report.summarise(plan, tables, _setting(args), dict(args.limit))
     report.write(folder, result, args.out)
     print(json.dumps({"verdict": result["verdict"], "exit": result["exit"]}, indent=1))
     return result["exit"]
 
 
-def _judge(args, plan):
-    return FaceJudge(plan, *args.faces) if args.faces else ReaderJudge(plan)
+#: What makes a judge of a plan, and which files it takes.
+JUDGES = {
+    "readers": (ReaderJudge, ()),
+    "clip": (zero_shot.from_folder, ("FOLDER",)),
+    "faces": (FaceJudge, ("DETECTOR", "CLASSIFIER")),
+}
+
+
+def _judges(args, plan):
+    """All that were asked for; the first decides."""
+    judges = []
+    for name, *files in args.judge or [["readers"]]:
+        make, taken = JUDGES.get(name, (None, ()))
+        if make is None or len(files) != len(taken):
+            known = ", ".join(" ".join((known, *files)) for known, (_, files) in JUDGES.items())
+            raise PlanError(f"expected as judge one of {known}, got {' '.join((name, *files))!r}; correct it")
+        judges.append(make(plan, *files))
+    return judges
 
 
 def _shard(text):

@@ -6,11 +6,14 @@ import numpy as np
 
 #: Limits that decide a verdict; a caller may change each.
 LIMITS = {
-    "significance": 0.05,  # of all comparisons together, by Holm
+    "significance": 0.05,  # of what stands out, of all comparisons of a report together, by Holm
+    "harm": 0.02,  # the same for what a correction makes worse
     "gap": 0.1,  # a rate that differs by less from the typical group's is not flagged
     "retention_loss": 0.02,  # share of pictures that a correction may move out of their group
     "gap_growth": 0.05,  # by how much a correction may widen any gap of rates
     "quality_gap_growth": 0.5,  # and of quality, in standard deviations of uncorrected pictures
+    "diversity_loss": 0.15,  # by which share of it a group's pictures may come closer to one another
+    "not_judged": 0.1,  # share of a group's pictures of which a judge may tell nothing
 }
 
 
@@ -21,9 +24,12 @@ class Judged:
     Attributes:
         checkpoint, prompt, group: (N,) names; group is the one asked for, empty under a neutral prompt.
         corrected: (N,) bool.
-        pair: (N,) the same for the two pictures of one seed and prompt.
-        seen: (N,) the group that the judge sees, empty where it finds none.
-        shows: {attribute: (N,) bool}.
+        noise: (N,) the same for all pictures of a prompt that begin from one initial noise: every group's, without and
+            with the correction.
+        seen: (N,) the group that the judge sees, empty where it sees none of the plan's.
+        shows: {attribute: (N,) 1 shown, 0 not shown, NaN not judged}.
+        found: (N,) bool, whether the judge saw anybody; None is everywhere.
+        groups: names of the groups that the judge can tell; None is all.
         quality: (N,) higher is better, or None.
         features: (N, D) for distances between pictures, or None.
         confidence: (N,) how sure the judge says it is of the group that it sees, 0..1, or None.
@@ -34,16 +40,27 @@ class Judged:
     prompt: np.ndarray
     group: np.ndarray
     corrected: np.ndarray
-    pair: np.ndarray
+    noise: np.ndarray
     seen: np.ndarray
     shows: dict
+    found: np.ndarray | None = None
+    groups: tuple | None = None
     quality: np.ndarray | None = None
     features: np.ndarray | None = None
     confidence: np.ndarray | None = None
     scores: dict = field(default_factory=dict)
 
+    def __post_init__(self):
+        self.shows = {name: np.asarray(column, np.float32) for name, column in self.shows.items()}
+        self.found = np.ones(len(self), bool) if self.found is None else self.found
+
     def __len__(self):
         return len(self.group)
+
+    @property
+    def named(self):
+        """The groups that were asked for, in order."""
+        return [group for group in dict.fromkeys(self.group) if group]
 
     def where(self, flags):
         """The rows with a flag."""
@@ -51,6 +68,16 @@ class Judged:
         def kept(value):
             if isinstance(value, dict):
                 return {name: column[flags] for name, column in value.items()}
-            return value if value is None else value[flags]
+            return value[flags] if isinstance(value, np.ndarray) else value
 
         return Judged(**{name: kept(value) for name, value in vars(self).items()})
+
+    def cube(self, values):
+        """Values of named groups by where they begin: (noises of prompts, groups, without and with), NaN for none."""
+        begun = np.rec.fromarrays([self.prompt, self.noise])
+        of, at = np.unique(begun, return_inverse=True)
+        cube = np.full((len(of), len(self.named), 2), np.nan)
+        for g, group in enumerate(self.named):
+            own = self.group == group
+            cube[at[own], g, self.corrected[own].astype(int)] = values[own]
+        return cube

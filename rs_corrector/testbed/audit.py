@@ -25,15 +25,16 @@ class ReaderJudge:
                 raise AuditError(f"expected words that the testbed knows for {name!r}, got {words!r}; use one of "
                                  f"{', '.join(known)}, or a judge of other pictures")  # fmt: skip
         self.attributes = {name: known[words] for name, (words, _) in plan.attributes.items()}
-        self.groups = [
+        self.called = [
             next((name for name, words in plan.groups.items() if f"{group} shirt" in words), "")
             for group in portraits.GROUPS
         ]
+        self.groups = tuple(name for name in self.called if name)
 
     def __call__(self, images):
         reading = readers.inspect(images)
         return {
-            "seen": [self.groups[i] for i in measure.column(reading.attributes, "group")],
+            "seen": [self.called[i] for i in measure.column(reading.attributes, "group")],
             "shows": {
                 name: (measure.column(reading.attributes, column) == value).numpy()
                 for name, (column, value) in self.attributes.items()

@@ -7,6 +7,8 @@ import torch
 from configs import make_config
 from plans import TESTBED
 
+from rs_corrector.cli import main
+from rs_corrector.comfyui import find
 from rs_corrector.corrector import Corrector
 
 
@@ -72,12 +74,33 @@ def test_zero_shot_clip_judges_and_disagreement_is_told(host, bed, plan, drawn, 
     assert sum(b["count"] for b in result["calibration"]["zero-shot CLIP"]["bins"]) == 3 * 2 * 16
 
 
+def test_a_clip_of_transformers_judges_on_the_command_line(tmp_path, capsys):
+    import transformers
+
+    tokenizer = find() / "comfy" / "sd1_tokenizer"
+    transformers.AutoTokenizer.from_pretrained(tokenizer).save_pretrained(tmp_path / "clip")
+    small = dict(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64)
+    torch.manual_seed(0)
+    config = transformers.CLIPConfig(
+        text_config=small, vision_config=small | dict(image_size=32, patch_size=16), projection_dim=16
+    )
+    transformers.CLIPModel(config).save_pretrained(tmp_path / "clip")
+    size = dict(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    transformers.CLIPImageProcessor(**size).save_pretrained(tmp_path / "clip")
+    (tmp_path / "plan.txt").write_text(TESTBED.replace("images = 16", "images = 2"))
+    command = ["audit", "--testbed", "--plan", str(tmp_path / "plan.txt"), "--out", str(tmp_path / "out")]
+    assert main([*command, "--judge", "readers", "--judge", "clip", str(tmp_path / "clip")]) == 0
+    result = json.loads((tmp_path / "out" / "audit.json").read_text())
+    assert result["setting"]["judges"] == ["the testbed's readers", "zero-shot CLIP clip"]
+    assert result["disagreement"]["zero-shot CLIP clip"]["green"]["group"] is not None
+
+
 def test_two_judges_of_one_name_are_told_apart(host, bed, plan, drawn, vision):
     judges = [host.run("RSCorrectorJudgeCLIP", plan=plan, clip_vision=vision, clip=bed.clip)[0] for _ in range(2)]
     host.run("RSCorrectorAuditReport", audit=drawn, judge=judges[0], second_judge=judges[1])
     result = json.loads((drawn.path / "audit.json").read_text())
-    assert result["setting"]["judges"] == ["zero-shot CLIP", "zero-shot CLIP (second)"]
-    assert result["disagreement"]["zero-shot CLIP (second)"]["green"]["hat"] == 0
+    assert result["setting"]["judges"] == ["zero-shot CLIP", "zero-shot CLIP (2)"]
+    assert result["disagreement"]["zero-shot CLIP (2)"]["green"]["hat"] == 0
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,17 @@
 import copy
 import json
 
+import checkpoints
 import pytest
 from plans import TESTBED
 
 from rs_corrector import comfyui, demo
+from rs_corrector.audit import run
 from rs_corrector.audit.graph import is_link
 from rs_corrector.audit.plan import parse
 from rs_corrector.audit.run import AuditError
 from rs_corrector.audit.workflow import Workflow
+from rs_corrector.cli import main
 
 TEXT = TESTBED + "steps = 7\nsampler = dpmpp_2m\nscheduler = karras\nseed = 42\n"
 PLAIN = json.loads(demo.WORKFLOW.read_text())
@@ -178,3 +181,23 @@ def test_a_server_of_its_own_uses_the_models_of_a_folder(tmp_path):
             assert name in server.get(f"/object_info/{node}").decode()
     with pytest.raises(comfyui.HostError, match="expected a folder with folders of models.*got .*nowhere"):
         comfyui.Server(comfyui.find(), models=tmp_path / "nowhere")
+
+
+@pytest.mark.full
+def test_the_command_of_the_readme_runs_a_checkpoint_file(host, tmp_path):
+    (tmp_path / "models" / "checkpoints").mkdir(parents=True)
+    checkpoints.write("sd15", tmp_path / "models" / "checkpoints" / "mine.safetensors")
+    nodes = workflow(
+        lambda nodes: nodes["1"].update(class_type="CheckpointLoaderSimple", inputs={"ckpt_name": "mine.safetensors"})
+    )
+    (tmp_path / "my_workflow.json").write_text(json.dumps(nodes))
+    few = "[sampling]\nimages = 2\nbatch = 2\nsteps = 2\nwidth = 64\nheight = 64\ncfg = 3\n"
+    (tmp_path / "my_plan.txt").write_text(TESTBED.split("[sampling]")[0] + few)
+    files = {"--workflow": "my_workflow.json", "--plan": "my_plan.txt", "--models": "models", "--out": "my_audit"}
+    named = [part for option, file in files.items() for part in (option, str(tmp_path / file))]
+    assert main(["audit", *named]) in (0, 1, 3)  # whatever pictures of random weights look like
+    folder, plan = tmp_path / "my_audit", parse((tmp_path / "my_plan.txt").read_text())
+    assert json.loads((folder / "audit.json").read_text())["setting"]["workflow"] == nodes
+    drawn = run.Folder(folder, plan)
+    pictures = [drawn.read(unit) for unit in plan.units() if not unit.corrected and unit.prompt == "plain"]
+    assert len(pictures) == 3 and not pictures[0].equal(pictures[1]) and not pictures[1].equal(pictures[2])
