@@ -403,20 +403,20 @@ def audits():
         found = [percent(n / c["audits"]) for n in c["by_accuracy"].values()]
         yield f"| {HARMED[kind]}: found | " + " | ".join(found) + " |"
     n, h, covered = next(iter(r["null"].values())), next(iter(r["harm"].values())), r["coverage"]
+    rates, mid, gaps, apart = (percent(covered[name]) for name in ("rates", "mid_rates", "gaps", "diversity"))
     yield ""
     yield (
         f"{h['audits']:,} audits a cell; without harm of {n['pictures']} pictures a group, with harm of "
-        f"{h['pictures']}. Of the 95 % intervals {percent(covered['rates'])} cover the rate that the judge would see in endless pictures, "
-        f"{percent(covered['mid_rates'])} where it lies between .3 and .7, {percent(covered['gaps'])} the gap, and "
-        f"{percent(covered['diversity'])} the mean distance of two pictures."
+        f"{h['pictures']}. Of the 95 % intervals {rates} cover the rate that the judge would see in endless pictures, "
+        f"{mid} where it lies between .3 and .7, {gaps} the gap, and {apart} the mean distance of two pictures."
     )
     p, t = r["pool"], r["report"]
     yield ""
     yield (
-        f"{p['audits']} audits of {p['pictures']} testbed pictures a group, drawn from one pool and judged by the exact "
-        f"readers: a planted stereotype is missed in {p['misses']} of them, and something that was not planted is flagged in "
-        f"{p['false_alarms']}. To read and report {t['pictures']:,} pictures takes {t['seconds']:g} s and "
-        f"{t['added_mib']:g} MiB, judging left out."
+        f"{p['audits']} audits of {p['pictures']} testbed pictures a group, drawn from one pool and judged by the "
+        f"exact readers: a planted stereotype is missed in {p['misses']} of them, and something that was not planted "
+        f"is flagged in {p['false_alarms']}. To read and report {t['pictures']:,} pictures takes {t['seconds']:g} s "
+        f"and {t['added_mib']:g} MiB, judging left out."
     )
     s = dict(r["shared"])
     yield ""

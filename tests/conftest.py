@@ -1,8 +1,13 @@
 """Say which ComfyUI the host tests run on; without one they are skipped, loudly."""
 
-import pytest
+import os
 
-from rs_corrector import comfyui
+if "PYTEST_XDIST_WORKER" in os.environ:  # a core each, here and in the servers that tests start
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest  # noqa: E402
+
+from rs_corrector import comfyui  # noqa: E402
 
 HOST = comfyui.find()
 if HOST is None:

@@ -1,6 +1,7 @@
 """The audit's plan and statistics, on tables whose truth is known."""
 
 import copy
+import gc
 import html
 import itertools
 import json
@@ -9,6 +10,7 @@ import time
 import warnings
 from dataclasses import replace
 
+import audit_simulated
 import numpy as np
 import pytest
 import torch
@@ -179,7 +181,8 @@ def test_the_distance_to_other_groups_is_that_of_all_attributes_together():
     assert findings.distribution_distance(judged, ["hat", "no hat"])["b"]["after"]["value"] == 1.0
 
 
-def test_groups_that_are_alike_raise_few_false_alarms():
+def test_groups_that_are_alike_raise_few_false_alarms(monkeypatch):
+    monkeypatch.setattr(gc, "collect", lambda: 0)  # which statsmodels does for every family of comparisons
     alarms = 0
     for seed in range(100):
         rows, _, _ = decided(table(dict.fromkeys("abcd", 0.4), 100, seed=seed), limits=LIMITS | {"gap": 0})
@@ -332,6 +335,14 @@ def test_a_group_that_the_judge_cannot_tell_is_not_passed():
     sentence, code = verdict(*sides, worse, unjudged(judged, sides, judged.where(judged.group == "")))
     assert code == 3 and "whether anybody is seen as b" in sentence
     assert findings.retention(judged)["b"]["before"] is None
+
+
+@pytest.mark.parametrize("kind", [None, *audit_simulated.HARM])
+def test_simulated_audits_find_harm_that_is_there_and_no_other(kind, monkeypatch):
+    monkeypatch.setattr(gc, "collect", lambda: 0)
+    found = audit_simulated.audits(20, 256 if kind else 64, 0.95, 0.1, kind)
+    assert found["found"] >= 18 if kind else found["exit_1"] <= 2
+    assert found["covered"]["rates"] > 0.9 and found["flagged_by_chance"] <= 3
 
 
 def test_a_report_of_what_was_not_judged_can_be_read(drawn, tmp_path):
