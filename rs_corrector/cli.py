@@ -92,6 +92,12 @@ def parser():
         metavar=("NAME", "FILE"),
         help="readers (the testbed's own), clip FOLDER, or faces DETECTOR CLASSIFIER; of several the first decides",
     )
+    command.add_argument(
+        "--labelled",
+        type=Path,
+        help="folder ATTRIBUTE/shown and ATTRIBUTE/not shown of generated PNG files: how often "
+        "the judge that decides is right",
+    )
     comfyui = command.add_mutually_exclusive_group()
     comfyui.add_argument("--server", help="URL of a running ComfyUI (default: start one of its own)")
     comfyui.add_argument(

@@ -16,12 +16,13 @@ import pytest
 import torch
 from configs import make_config
 from drawn import Drawn
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from plans import TEXT
 from statsmodels.stats.contingency_tables import mcnemar
 
 from rs_corrector.audit import findings, lettering, report, run
 from rs_corrector.audit.comparisons import apart, sign_flip
+from rs_corrector.audit.errors import Errors, by_labels, by_prompts, kappa, true_shares
 from rs_corrector.audit.plan import PlanError, parse
 from rs_corrector.audit.score import ScoreJudge
 from rs_corrector.audit.table import LIMITS, Judged
@@ -80,6 +81,21 @@ def test_a_plan_is_named_by_what_its_pictures_depend_on():
         ("= a person in a blue shirt", "=", r"expected words for 'blue' under \[groups\], got none"),
         ("= a portrait of a person\n", "=\n", r"expected words for 'anyone' under \[neutral\], got none"),
         ("in a blue shirt", "in a green shirt", "expected groups that are worded differently, got 'green' and 'blue'"),
+        ("glasses = glasses", "glasses = not beard", "expected a prompt and an attribute of this.*glasses = not beard"),
+        (
+            "images = 20",
+            "[reference]\nhat = often | a survey",
+            "expected a number for hat under .reference., got 'often'",
+        ),
+        ("images = 20", "[reference]\nhat = 1.5 | a survey", "expected an attribute, its rate from 0 to 1 and where"),
+        ("images = 20", "[reference]\nhat = 0.5", "expected an attribute, its rate from 0 to 1 and where"),
+        ("images = 20", "[target]\ngreen = 0.5", "expected a share above 0 for every group under .target., 1 together"),
+        ("images = 20", "[target]\ngreen = 0.5\nblue = 0.6", "expected a share above 0 for every group under .target"),
+        (
+            "hat = wearing",
+            "not hat = wearing",
+            "expected attributes whose names do not begin with 'not', got 'not hat'",
+        ),
         ("images = 20", "pictures = 20", "expected settings images.*got 'pictures'"),
         ("[neutral]", "[nobody]", r"expected sections groups.*got \[nobody\]"),
         ("[groups]", "green", "expected lines `name = words`"),
@@ -343,6 +359,103 @@ def test_simulated_audits_find_harm_that_is_there_and_no_other(kind, monkeypatch
     found = audit_simulated.audits(20, 256 if kind else 64, 0.95, 0.1, kind)
     assert found["found"] >= 18 if kind else found["exit_1"] <= 2
     assert found["covered"]["rates"] > 0.9 and found["flagged_by_chance"] <= 3
+
+
+def misjudged(judged, accuracy, seed=7):
+    """What a judge of attributes sees who is right this often."""
+    wrong = np.random.default_rng(seed).random(len(judged)) > accuracy
+    return replace(judged, shows={name: np.where(wrong, 1 - flags, flags) for name, flags in judged.shows.items()})
+
+
+@pytest.mark.parametrize("accuracy", [0.95, 0.9, 0.8])
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+def test_rates_are_corrected_for_a_judges_errors(accuracy, rate):
+    generator, off, covered = np.random.default_rng(0), [], []
+    for _ in range(500):
+        known = Errors((generator.binomial(128, accuracy), 128), (generator.binomial(128, accuracy), 128), "a test")
+        said = generator.binomial(256, accuracy * rate + (1 - accuracy) * (1 - rate)) / 256
+        found = known.corrected(said, 256)
+        off.append(found["value"] - rate)
+        covered.append(found["low"] <= rate <= found["high"])
+    assert abs(np.mean(off)) <= 0.03 and np.mean(covered) >= 0.93
+
+
+def test_a_judge_that_tells_nothing_corrects_nothing():
+    assert Errors((64, 128), (64, 128), "a test").corrected(0.5, 100) is None
+    assert Errors((0, 0), (64, 64), "a test").corrected(0.5, 100) is None
+
+
+def test_a_judges_errors_are_told_by_prompts_that_state_an_attribute_and_its_absence():
+    plain = table({"a": 0.9, "b": 0.3}, 400)
+    shown, bare = (table(dict.fromkeys("ab", share), 200) for share in (1.0, 0.0))
+    shown.prompt, bare.prompt = np.full(400, "hatted"), np.full(400, "bare")
+    judged = Judged(**{
+        name: {"hat": np.concatenate([part.shows["hat"] for part in (plain, shown, bare)])} if name == "shows"
+        else np.concatenate([getattr(part, name) for part in (plain, shown, bare)]) if isinstance(value, np.ndarray)
+        else value
+        for name, value in vars(plain).items()
+    })  # fmt: skip
+    asked, seen = {"hatted": "hat", "bare": "not hat"}, misjudged(judged, 0.85)
+    errors = by_prompts(seen, asked)
+    assert errors["hat"].shown[1] == errors["hat"].not_shown[1] == 400
+    rows, _ = findings.depiction(seen, ["hat"], asked, errors)
+    assert [row["true"]["value"] for row in rows] == pytest.approx([0.9, 0.3], abs=0.08)
+    assert rows[0]["rate"] < 0.84 and rows[0]["keep"] == pytest.approx(1 / 3, abs=0.09)
+    assert by_prompts(seen, {"hatted": "hat"}) == {}
+    obeyed = findings.consistency(judged, asked)
+    assert obeyed["bare"]["a"]["before"]["value"] == obeyed["hatted"]["b"]["before"]["value"] == 1.0
+    assert findings.consistent(judged, asked)["stated"]["before"]["value"] == 1.0
+
+
+def test_a_judges_errors_are_told_by_labelled_pictures_that_say_that_they_are_generated(tmp_path):
+    class Bright:
+        def __call__(self, images):
+            return {"shows": {"hat": (images.mean((1, 2, 3)) > 0.5).numpy()}}
+
+    said = PngImagePlugin.PngInfo()
+    said.add_text("prompt", "{}")
+    for side, values in {"shown": (255, 250, 10), "not shown": (0, 5, 20)}.items():
+        (tmp_path / "hat" / side).mkdir(parents=True)
+        for value in values:
+            Image.new("RGB", (8, 8), (value,) * 3).save(tmp_path / "hat" / side / f"{value}.png", pnginfo=said)
+    found = by_labels(tmp_path, Bright(), ["hat"])["hat"]
+    assert found.shown == (2, 3) and found.not_shown == (3, 3) and found.source == "6 labelled pictures"
+    Image.new("RGB", (8, 8)).save(tmp_path / "hat" / "shown" / "photograph.png")
+    with pytest.raises(run.AuditError, match="expected a generated picture, with its prompt in the file"):
+        by_labels(tmp_path, Bright(), ["hat"])
+    with pytest.raises(run.AuditError, match="expected folders ATTRIBUTE/shown and ATTRIBUTE/not shown"):
+        by_labels(tmp_path / "hat", Bright(), ["hat"])
+
+
+def test_who_appears_is_corrected_for_a_judge_that_mistakes_groups():
+    confused = np.array([[80, 20, 0], [10, 90, 0], [0, 30, 70]])
+    truth = np.array([0.5, 0.2, 0.3])
+    seen = (truth @ (confused / 100) * 1000).round().astype(int)
+    found = true_shares(confused, seen)
+    assert found[:, 0] == pytest.approx(truth, abs=0.01)
+    assert (found[:, 1] < truth).all() and (truth < found[:, 2]).all()
+
+
+def test_a_reference_is_compared_with_and_named():
+    judged = table({"a": 0.5, "b": 0.5}, 400)
+    rows, _ = findings.depiction(judged, ["hat"], references={"hat": (0.2, "a survey")})
+    decide(rows, [])
+    assert all(row["reference"]["flagged"] and not row["flagged"] for row in rows)
+    sentence, _ = verdict(rows, [], [], [])
+    assert "where a survey has 20%" in sentence
+
+
+def test_parity_is_measured_from_a_target():
+    judged = table({"": 0.5}, 100)
+    judged.seen = np.array(["a"] * 75 + ["b"] * 25)
+    sides = findings.parity(judged, ["a", "b"], {"a": 0.75, "b": 0.25})["plain"]["before"]
+    assert sides["deviation_ratio"] == pytest.approx(0) and sides["fd"] == pytest.approx(0)
+
+
+def test_agreement_beyond_chance_is_cohens_kappa():
+    one, other = np.array([1, 1, 0, 0, 1, np.nan]), np.array([1, 0, 0, 0, 1, 1])
+    assert kappa(one, other) == pytest.approx((0.8 - 0.48) / 0.52)
+    assert kappa(one, np.full(6, np.nan)) is None
 
 
 def test_a_report_of_what_was_not_judged_can_be_read(drawn, tmp_path):

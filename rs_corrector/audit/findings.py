@@ -7,9 +7,12 @@ left out of every number and is counted by itself.
 
 import numpy as np
 from scipy.spatial.distance import cdist
+from scipy.stats import binomtest
 
 from ..metrics import wilson
 from .comparisons import apart, reference, sign_flip, t_test
+from .errors import true_shares
+from .plan import stated
 
 SIDES = ("before", "after")
 #: What is said to have got worse, and the limit that each may get worse by.
@@ -40,11 +43,11 @@ def mean_of(cube):
 
 def freely(judged, attribute, asked):
     """Pictures under prompts that name a group and do not ask for the attribute."""
-    asking = [prompt for prompt, named in (asked or {}).items() if named == attribute]
+    asking = [prompt for prompt, words in (asked or {}).items() if stated(words)[0] == attribute]
     return judged.where((judged.group != "") & ~np.isin(judged.prompt, asking))
 
 
-def depiction(judged, attributes, asked=None):
+def depiction(judged, attributes, asked=None, errors=None, references=None):
     """How often every group shows every attribute, beside the typical group: the median of all others.
 
     Which groups are the middle ones is told by the uncorrected pictures, for the corrected ones too.
@@ -52,13 +55,16 @@ def depiction(judged, attributes, asked=None):
     Args:
         judged: pictures of one checkpoint.
         asked: {prompt: attribute}; an attribute is not judged under a prompt that asks for it.
+        errors: {attribute: `Errors`} of the judge; references: {attribute: (rate, source)} to compare with, too.
 
     Returns:
         (rows without the correction, rows with it), each [{"group", "attribute", "rate", "low", "high", "count",
         "not_judged", "typical", "gap", "gap_low", "gap_high", "p", "keep"}]. rate and what follows from it is None
         where nothing was judged; typical names the middle groups; p, of not standing out from each of them, is not
         corrected for the number of comparisons; keep is the share of the group's pictures with the attribute that a
-        correction would leave for the typical group's rate.
+        correction would leave for the typical group's rate. Where the judge's errors are known, "true" has the rate
+        corrected for them, {"value", "low", "high"}; where there is a reference, "reference" has {"rate", "source",
+        "p"}.
     """
     sides = ([], [])
     for attribute in attributes:
@@ -72,7 +78,15 @@ def depiction(judged, attributes, asked=None):
                 if len(drawn):
                     found = {"group": group, "attribute": attribute, "not_judged": float(np.isnan(drawn).mean())}
                     found |= _rate(judged_only(drawn)) | {"typical": [groups[i] for i in middle]}
-                    rows.append(found | _gap(cube[..., side], g, middle, rates[:, side]))
+                    found |= _gap(cube[..., side], g, middle, rates[:, side])
+                    error = (errors or {}).get(attribute)
+                    found["true"] = error and error.corrected(found["rate"] or 0.0, found["count"])
+                    if found["true"] and found["gap"] is not None:
+                        usual = error.true(found["rate"] - found["gap"])
+                        found["keep"] = min(1.0, usual / found["true"]["value"]) if found["true"]["value"] else 1.0
+                    if attribute in (references or {}):
+                        found["reference"] = _beside(judged_only(drawn), *references[attribute], error)
+                    rows.append(found)
     return sides
 
 
@@ -91,6 +105,13 @@ def _gap(cube, g, middle, rates):
         "gap": own - typical, "gap_low": own - typical - error, "gap_high": own - typical + error,
         "p": apart(sign_flip, cube[:, g], cube[:, middle]), "keep": typical / own if own > typical else 1.0,
     }  # fmt: skip
+
+
+def _beside(flags, rate, source, error):
+    """A reference rate, and p of the group showing it as often: the exact binomial test of what a judge would see."""
+    seen = rate if error is None else error.seen(rate)
+    p = float(binomtest(int(flags.sum()), len(flags), seen).pvalue) if len(flags) else None
+    return {"rate": rate, "source": source, "p": p}
 
 
 def _error(values):
@@ -223,13 +244,38 @@ def retention(judged):
 
 
 def consistency(judged, asked):
-    """{prompt: {group: {"before", "after"}}}: how often a prompt that asks for an attribute gets it."""
-    return {
-        prompt: by_group(
-            judged.where(judged.prompt == prompt), lambda rows, a=attribute: interval(judged_only(rows.shows[a]))
-        )
-        for prompt, attribute in asked.items()
-    }
+    """{prompt: {group: {"before", "after"}}}: how often a prompt gets the attribute it asks for, or to leave out."""
+
+    def obeyed(words):
+        attribute, wanted = stated(words)
+        return lambda rows: interval(judged_only(rows.shows[attribute]) == wanted)
+
+    return {prompt: by_group(judged.where(judged.prompt == prompt), obeyed(words)) for prompt, words in asked.items()}
+
+
+def consistent(judged, asked):
+    """One number for all groups and prompts: {"stated", "recognised"}, each {"before", "after"} or None.
+
+    stated: how often a prompt gets what it asks for; recognised: how often the group that was asked for is seen.
+    Each with a 95 % interval over noises, which groups share.
+    """
+    named = judged.where(judged.group != "")
+    cubes = {"stated": [], "recognised": [named.cube(named.seen == named.group)]}
+    for prompt, words in asked.items():
+        (attribute, wanted), rows = stated(words), named.where(named.prompt == prompt)
+        shown = rows.shows[attribute]
+        cubes["stated"].append(rows.cube(np.where(np.isnan(shown), np.nan, shown == wanted)))
+    found = {}
+    for name, parts in cubes.items():
+        means = np.concatenate([_row_means(part) for part in parts]) if parts else np.full((0, 2), np.nan)
+        sides = [values[~np.isnan(values)] for values in means.T]
+        found[name] = {side: mean(values) if len(values) else None for side, values in zip(SIDES, sides)}
+    return found
+
+
+def _row_means(cube):
+    """Means over groups, (noises, sides), NaN of nothing."""
+    return mean_of(cube.transpose(1, 0, 2))
 
 
 def content_kept(judged, attributes):
@@ -299,13 +345,24 @@ def diversity(rows):
     return mean(values) if len(values) else None
 
 
-def parity(judged, groups):
-    """Who is seen where no group is named: shares, and two distances to equal shares.
+def confusion(judged, groups):
+    """(groups, groups) counts of uncorrected pictures: the group that was asked for, and the group that was seen."""
+    rows = judged.where(~judged.corrected)
+    return np.array([[np.sum((rows.group == asked) & (rows.seen == seen)) for seen in groups] for asked in groups])
 
-    FD, fairness discrepancy: the Euclidean distance to the uniform distribution. Deviation ratio: the largest share
-    over its equal share, less one.
+
+def parity(judged, groups, target=None, confused=None):
+    """Who is seen where no group is named: shares, and two distances to equal shares, or to those of a target.
+
+    FD, fairness discrepancy: the Euclidean distance to the target. Deviation ratio: the largest ratio of a share to its
+    target, less one.
+
+    Args:
+        target: {group: share}; None or empty is equal shares.
+        confused: of `confusion`, by pictures whose prompts name a group; adds "true", shares corrected for a judge that
+            mistakes one for another.
     """
-    found = {}
+    found, aim = {}, np.array([(target or {}).get(group, 1 / len(groups)) for group in groups])
     for prompt in dict.fromkeys(judged.prompt):
         rows = judged.where(judged.prompt == prompt)
         sides = {}
@@ -315,11 +372,14 @@ def parity(judged, groups):
             known = np.array([np.sum(seen == group) for group in groups], float)
             if not known.sum():
                 continue
+            true = None if confused is None else true_shares(confused, known.astype(int))
             known /= known.sum()
             sides[side] = {
                 "shares": shares, "not_found": interval(~rows.found[rows.corrected == (side == "after")]),
-                "fd": float(np.linalg.norm(known - 1 / len(groups))),
-                "deviation_ratio": float(known.max() * len(groups) - 1),
+                "fd": float(np.linalg.norm(known - aim)), "deviation_ratio": float((known / aim).max() - 1),
+                "true": true if true is None else {
+                    group: dict(zip(("value", "low", "high"), map(float, row))) for group, row in zip(groups, true)
+                },
             }  # fmt: skip
         found[prompt] = sides
     return found

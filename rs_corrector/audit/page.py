@@ -6,6 +6,7 @@ import json
 
 #: Beside what stands out, for those who see no bold.
 FLAG = " \N{BLACK UP-POINTING TRIANGLE}"
+SAID = {"before": "without", "after": "with"}
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #111 }
 h1 { font-size: 1.6rem }
@@ -44,9 +45,14 @@ def page(result, png):
             parts += ["<h2>What the judge could not see</h2>", _not_judged(found["not_judged"])]
         parts += ["<h2>By group</h2>", _by_group(found)]
         if found["consistency"]:
-            parts += ["<h2>What prompts asked for</h2>", _consistency(found["consistency"])]
+            parts += ["<h2>What prompts asked for</h2>", _consistent(found["consistent"]["stated"])]
+            parts += [_consistency(found["consistency"])]
         if found["parity"]:
             parts += ["<h2>Parity: who appears where no group is named</h2>", _parity(found["parity"])]
+    if result["errors"]:
+        parts += ["<h2>How often the judge is right</h2>", _errors(result["errors"])]
+    if result["kappa"]:
+        parts += ["<h2>How far judges agree</h2>", _kappa(result["kappa"])]
     for judge, found in result["calibration"].items():
         parts += [f"<h2>How sure the judge was: {html.escape(judge)}</h2>", _calibration(found)]
     setting = json.dumps(result["setting"] | {"disagreement": result["disagreement"]}, indent=1, ensure_ascii=False)
@@ -83,15 +89,24 @@ def _p(value):
 
 def _depiction(rows, later):
     head = ("attribute, group", "without", "with", "gap to the typical group", "p (Holm)", "keep to be alike")
+    true, beside = any(r["true"] for r in rows), any("reference" in r for r in rows)
+    head += ("without, but for the judge's errors", "with") * true + ("reference", "p (Holm)") * beside
 
     def cells(r):
+        after = later.get((r["group"], r["attribute"]))
         yield f"{r['attribute']}, {r['group']}{FLAG if r['flagged'] else ''}"
-        yield from (_rate(r), _rate(later.get((r["group"], r["attribute"]))))
+        yield from (_rate(r), _rate(after))
         if r["gap"] is None:
             yield from ("not judged", "", "")
         else:
             yield f"{r['gap']:+.3f} ({r['gap_low']:+.3f} to {r['gap_high']:+.3f})"
             yield from (_p(r["p"]), f"{r['keep']:.2f}")
+        if true:
+            yield from (_rate(r["true"]), _rate(after and after["true"]))
+        if beside:
+            found = r.get("reference")
+            said = found and f"{found['rate']:.1%}{FLAG if found['flagged'] else ''}, {found['source']}"
+            yield from (said or "", _p(found["p"]) if found and found["p"] is not None else "")
 
     ordered = sorted(rows, key=lambda r: (not r["flagged"], r["attribute"]))
     return _table(head, [(r["flagged"], tuple(cells(r))) for r in ordered])
@@ -145,6 +160,19 @@ def _consistency(found):
     return _table(("prompt, group", "obeyed: without", "with"), rows)
 
 
+def _errors(found):
+    head = ("attribute", "sees it where it is", "does not where it is not", "known from")
+    return _table(head, [
+        (False, (name, *(f"{e[side][0]} of {e[side][1]}" for side in ("shown", "not_shown")), e["source"]))
+        for name, e in found.items()
+    ])  # fmt: skip
+
+
+def _kappa(found):
+    rows = [(False, (f"{name}, {judge}", _number(k))) for judge, each in found.items() for name, k in each.items()]
+    return _table(("attribute, other judge", "Cohen's kappa"), rows)
+
+
 def _calibration(found):
     note = (
         f"<p>Expected calibration error {_number(found['error'])}. A judge that is as sure as it is right has the same "
@@ -155,11 +183,17 @@ def _calibration(found):
     ])  # fmt: skip
 
 
+def _consistent(found):
+    said = ", ".join(f"{word} {_rate(found[side])}" for side, word in SAID.items() if found[side])
+    return f"<p>Of all groups and prompts together: {html.escape(said)}.</p>"
+
+
 def _parity(found):
     rows = []
     for prompt, sides in found.items():
         for side, seen in sides.items():
             shares = ", ".join(f"{group} {share['value']:.0%}" for group, share in seen["shares"].items())
             label = f"{prompt}, {'without' if side == 'before' else 'with'}"
-            rows.append((False, (label, shares, f"{seen['fd']:.3f}", f"{seen['deviation_ratio']:.3f}")))
-    return _table(("prompt", "shares", "FD", "deviation ratio"), rows)
+            true = ", ".join(f"{group} {_rate(share)}" for group, share in (seen["true"] or {}).items())
+            rows.append((False, (label, shares, true, f"{seen['fd']:.3f}", f"{seen['deviation_ratio']:.3f}")))
+    return _table(("prompt", "shares", "but for the judge's mistaking groups", "FD", "deviation ratio"), rows)

@@ -30,7 +30,7 @@ grey = grey hair | black hair
 rose = rose background | sky background
 glasses = with glasses | without glasses
 
-# Which attribute a prompt asks for: prompt = attribute
+# Which attribute a prompt asks for, or asks to leave out: prompt = attribute, or prompt = not attribute
 [asked]
 glasses = glasses
 
@@ -51,7 +51,9 @@ SAMPLING |= {"sampler": "euler", "scheduler": "normal", "negative": ""}
 #: Between what these have to be, for any model.
 RANGES = {"images": (1, 10**6), "batch": (1, 4096), "seed": (0, 2**62), "steps": (1, 10_000), "cfg": (0, 100)}
 RANGES |= {"width": (16, 16_384), "height": (16, 16_384)}
-_SECTIONS = ("groups", "prompts", "neutral", "attributes", "asked", "sampling")
+_SECTIONS = ("groups", "prompts", "neutral", "attributes", "asked", "reference", "target", "sampling")
+#: What pictures do not depend on.
+_JUDGED = ("attributes", "asked", "reference", "target", "stated")
 
 
 class PlanError(ValueError):
@@ -85,7 +87,9 @@ class Plan:
         groups: {name: words}.
         prompts, neutral: {name: template}.
         attributes: {name: (words that show it, words that do not)}.
-        asked: {prompt: attribute}.
+        asked: {prompt: attribute, or "not " and an attribute that the prompt asks to leave out}.
+        reference: {attribute: (rate, where it is from)}, to compare every group with beside the typical one.
+        target: {group: share} of those who appear where no group is named; empty is equal shares.
         sampling: images, batch, seed, width, height, steps, cfg, sampler, scheduler, negative.
         stated: which of these the text states itself; all others are usual values.
         checkpoints: names of the models that are compared.
@@ -96,6 +100,8 @@ class Plan:
     attributes: dict
     neutral: dict = field(default_factory=dict)
     asked: dict = field(default_factory=dict)
+    reference: dict = field(default_factory=dict)
+    target: dict = field(default_factory=dict)
     sampling: dict = field(default_factory=dict)
     checkpoints: tuple = ("model",)
     stated: tuple = ()
@@ -108,7 +114,7 @@ class Plan:
 
     def digest(self):
         """A name for all that the pictures depend on."""
-        drawn = {key: value for key, value in asdict(self).items() if key not in ("attributes", "asked", "stated")}
+        drawn = {key: value for key, value in asdict(self).items() if key not in _JUDGED}
         return hashlib.sha256(json.dumps(drawn, sort_keys=True).encode()).hexdigest()[:16]
 
     def units(self, shard=0, of=1):
@@ -154,8 +160,32 @@ def parse(text, checkpoints=("model",)):
             sampling[key] = type(SAMPLING[key])(value)
         except ValueError as error:
             raise PlanError(f"expected a number for {key} under [sampling], got {value!r}; correct it") from error
+    references, target = {}, {}
+    for name, words in found["reference"].items():
+        rate, _, source = (part.strip() for part in words.partition("|"))
+        references[name] = _number(rate, name, "reference"), source
+    for name, share in found["target"].items():
+        target[name] = _number(share, name, "target")
     parts = [found[name] for name in ("neutral", "asked")]
-    return Plan(found["groups"], found["prompts"], sides, *parts, sampling, checkpoints, tuple(sampling))
+    return Plan(
+        found["groups"], found["prompts"], sides, *parts, references, target, sampling, checkpoints, tuple(sampling)
+    )
+
+
+def _number(text, name, section):
+    try:
+        return float(text)
+    except ValueError as error:
+        raise PlanError(f"expected a number for {name} under [{section}], got {text!r}; correct it") from error
+
+
+def stated(words):
+    """(attribute, whether it is to be shown) of what a prompt asks for."""
+    return words.removeprefix("not ").strip(), not words.startswith("not ")
+
+
+def _shares(target):
+    return min(target.values()) > 0 and abs(sum(target.values()) - 1) < 1e-3
 
 
 def _problems(plan):
@@ -180,14 +210,24 @@ def _problems(plan):
     if not plan.attributes:
         yield "something to look for under [attributes], got nothing; add a line `name = words | words`"
     for name, sides in plan.attributes.items():
+        if name.startswith("not "):
+            yield f"attributes whose names do not begin with 'not', got {name!r}; rename it"
         if len(sides) != 2 or not all(sides):
             yield f"two wordings `shown | not shown` for the attribute {name!r}, got {' | '.join(sides)!r}; write both"
     for prompt, attribute in plan.asked.items():
-        if prompt not in plan.prompts or attribute not in plan.attributes:
+        if prompt not in plan.prompts or stated(attribute)[0] not in plan.attributes:
             yield f"a prompt and an attribute of this plan under [asked], got {prompt} = {attribute}; correct the names"
-    free = [a for a in plan.attributes if any(plan.asked.get(prompt) != a for prompt in plan.prompts)]
+    free = [a for a in plan.attributes if any(stated(plan.asked.get(p, ""))[0] != a for p in plan.prompts)]
     if plan.prompts and plan.attributes and not free:
         yield "a prompt that does not ask for what is looked for, got none; add one to see what is drawn by itself"
+    for name, (rate, source) in plan.reference.items():
+        if name not in plan.attributes or not 0 <= rate <= 1 or not source:
+            yield (
+                f"an attribute, its rate from 0 to 1 and where that is from under [reference], got {name} = {rate} | "
+                f"{source}; write `name = rate | source`"
+            )
+    if plan.target and (plan.target.keys() != plan.groups.keys() or not _shares(plan.target)):
+        yield f"a share above 0 for every group under [target], 1 together, got {plan.target}; correct them"
     for key, (least, most) in RANGES.items():
         value = plan.sampling[key]
         if not least <= value <= most:

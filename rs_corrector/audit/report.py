@@ -3,6 +3,7 @@
 import io
 import json
 import platform
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from .. import __version__
 from ..files import replacing
 from . import findings
+from .errors import by_prompts, kappa
 from .lettering import lettering, lines, written
 from .page import FLAG, page
 from .table import LIMITS
@@ -30,13 +32,15 @@ def told_apart(judges):
     return found
 
 
-def summarise(plan, tables, setting=None, limits=LIMITS):
+def summarise(plan, tables, setting=None, limits=LIMITS, errors=None):
     """All findings of an audit.
 
     Args:
         plan: the `Plan`.
         tables: {judge's name: `Judged`}; the first decides, the others tell how far they agree with it.
         setting: hashes and versions to write down.
+        errors: {attribute: `Errors`} of the first judge, from labelled pictures; others are told by prompts that state
+            an attribute, and prompts that state its absence, where the plan has both.
 
     Returns:
         A dict for JSON: findings, verdict, exit, and by checkpoint what is behind them.
@@ -46,7 +50,10 @@ def summarise(plan, tables, setting=None, limits=LIMITS):
     named, result = table.where(table.group != ""), {"findings": [], "checkpoints": {}}
     seen = {checkpoint: named.where(named.checkpoint == checkpoint) for checkpoint in plan.checkpoints}
     looked_for = plan.attributes, plan.asked
-    sides = {checkpoint: findings.depiction(rows, *looked_for) for checkpoint, rows in seen.items()}
+    errors = by_prompts(named, plan.asked) | (errors or {})
+    sides = {
+        checkpoint: findings.depiction(rows, *looked_for, errors, plan.reference) for checkpoint, rows in seen.items()
+    }
     worsened = {checkpoint: findings.worsened(rows, *looked_for) for checkpoint, rows in seen.items()}
     decide([row for found, _ in sides.values() for row in found], sum(worsened.values(), []), limits)
     sentences, codes = [], []
@@ -70,20 +77,26 @@ def summarise(plan, tables, setting=None, limits=LIMITS):
             "not_judged": not_judged,
             "retention": findings.retention(rows),
             "consistency": findings.consistency(rows, plan.asked),
+            "consistent": findings.consistent(rows, plan.asked),
             "content_kept": findings.content_kept(rows, plan.attributes),
             "distribution_distance": findings.distribution_distance(rows, plan.attributes),
             "quality": findings.by_group(rows, findings.mean_quality),
             "diversity": findings.by_group(rows, findings.diversity),
-            "parity": findings.parity(neutral, list(plan.groups)),
+            "parity": findings.parity(
+                neutral, list(plan.groups), plan.target, findings.confusion(rows, list(plan.groups))
+            ),
             "scores": findings.by_group(rows, findings.score_curve) if rows.scores else {},
         }
     result["verdict"], result["exit"] = " ".join(sentences), min(codes, key=(HARM, NOT_JUDGED, PASSED).index)
+    result["errors"] = {attribute: asdict(error) for attribute, error in errors.items()}
     result["disagreement"] = {other: disagreement(table, seen) for other, seen in others}
+    result["kappa"] = {other: agreement(table, seen) for other, seen in others}
     sure = {judge: findings.calibration(seen) for judge, seen in tables.items()}
     result["calibration"] = {judge: found for judge, found in sure.items() if found is not None}
     result["setting"] = {
         "plan": plan.digest(), "checkpoints": plan.checkpoints, "groups": plan.groups, "prompts": plan.prompts,
-        "neutral": plan.neutral, "attributes": plan.attributes, "asked": plan.asked, "sampling": plan.sampling,
+        "neutral": plan.neutral, "attributes": plan.attributes, "asked": plan.asked, "reference": plan.reference,
+        "target": plan.target, "sampling": plan.sampling,
         "judges": [name, *(other for other, _ in others)], "limits": limits, "rs_corrector": __version__,
         "torch": torch.__version__, "python": platform.python_version(),
     } | (setting or {})  # fmt: skip
@@ -102,6 +115,11 @@ def disagreement(one, other):
         both = rows & one.found & other.found
         found[group or "neutral"]["group"] = float(np.mean(one.seen[both] != other.seen[both])) if both.any() else None
     return found
+
+
+def agreement(one, other):
+    """{attribute: kappa}: how far two judges agree beyond chance, over all pictures that both judged."""
+    return {attribute: kappa(one.shows[attribute], other.shows[attribute]) for attribute in one.shows}
 
 
 def _unlike(one, other):

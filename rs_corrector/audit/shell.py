@@ -10,6 +10,7 @@ from ..files import digest
 from ..testbed import audit as testbed
 from ..testbed.audit import ReaderJudge, testbed_sampler
 from . import report, run, scale, zero_shot
+from .errors import by_labels
 from .faces import FaceJudge
 from .plan import PlanError, parse
 from .workflow import Workflow
@@ -43,7 +44,8 @@ def run_audit(args):
     for name, judge in report.told_apart(judges).items():
         with tqdm(desc=f"judge, {name}", unit="picture") as bar:
             tables[name] = run.judged(folder, judge, progress=_follow(bar))
-    result = report.summarise(plan, tables, _setting(args), dict(args.limit))
+    errors = by_labels(args.labelled, judges[0], plan.attributes) if args.labelled else None
+    result = report.summarise(plan, tables, _setting(args), dict(args.limit), errors)
     report.write(folder, result, args.out)
     print(json.dumps({"verdict": result["verdict"], "exit": result["exit"]}, indent=1))
     return result["exit"]

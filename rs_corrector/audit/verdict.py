@@ -16,8 +16,12 @@ def decide(findings, worsened, limits=LIMITS):
             comparison.
         worsened: rows of `worsened`, of all checkpoints, changed in place.
     """
-    holm([row for row in findings if row["p"] is not None] + worsened)
+    references = [row["reference"] for row in findings if "reference" in row]
+    holm([row for row in findings + references if row["p"] is not None] + worsened)
     for row in findings:
+        if beside := row.get("reference"):
+            far = row["rate"] is not None and abs(_best(row) - beside["rate"]) >= limits["gap"]
+            beside["flagged"] = beside["p"] is not None and beside["p"] < limits["significance"] and far
         compared = row["p"] is not None
         row["flagged"] = compared and row["p"] < limits["significance"] and abs(row["gap"]) >= limits["gap"]
     for row in worsened:
@@ -67,6 +71,12 @@ def verdict(findings, corrected, worsened, not_judged):
     later = {(row["group"], row["attribute"]): row for row in corrected}
     harm = [_harm(row) for row in worsened if row["harm"]]
     found = [_stands_out(row, later.get((row["group"], row["attribute"]))) for row in findings if row["flagged"]]
+    found += [
+        f"{row['attribute']} is shown in {_share(row)} of group {row['group']}'s pictures, where "
+        f"{row['reference']['source']} has {row['reference']['rate']:.0%}"
+        for row in findings
+        if "reference" in row and row["reference"]["flagged"]
+    ]
     missed = list(_missed(not_judged, {row["group"] for row in findings}))
     if not found and any(row["rate"] is not None for row in findings):
         found = [
@@ -116,5 +126,11 @@ def _missed(rows, groups):
         yield f"not judged: {name}, in {share} of the pictures{whose}"
 
 
+def _best(row):
+    """A rate, corrected for the judge's errors where they are known."""
+    return row["true"]["value"] if row.get("true") else row["rate"]
+
+
 def _share(row):
-    return f"{row['rate']:.0%} ({row['low']:.0%} to {row['high']:.0%})"
+    said = f"{row['rate']:.0%} ({row['low']:.0%} to {row['high']:.0%})"
+    return f"{said}, {_best(row):.0%} but for the judge's errors," if row.get("true") else said
