@@ -99,13 +99,18 @@ def parser():
         "the judge that decides is right",
     )
     comfyui = command.add_mutually_exclusive_group()
-    comfyui.add_argument("--server", help="URL of a running ComfyUI (default: start one of its own)")
+    comfyui.add_argument(
+        "--server",
+        action="append",
+        help="URL of a running ComfyUI, several times for several (default: one of its own)",
+    )
     comfyui.add_argument(
         "--models", type=Path, help="folder of models for its own, as ComfyUI's: checkpoints, vae, ..."
     )
     command.add_argument("--images", type=positive, default=64, help="of every prompt and group, on the testbed")
     command.add_argument("--shard", default="0/1", help="draw this share of the plan only, as 0/4, and report nothing")
     command.add_argument("--workers", type=positive, default=1, help="draw the testbed on this many Ray workers")
+    command.add_argument("--ray-address", help="of a running Ray cluster (default: start one here)")
     command.add_argument("--limit", type=limit, action="append", default=[], help="NAME=NUMBER, for the verdict")
     command.add_argument("--out", type=Path, required=True, help="folder for the pictures and the report")
     command.set_defaults(run=audit)

@@ -19,10 +19,16 @@ import websocket
 
 PACK = Path(__file__).resolve().parents[1]
 START_SECONDS = 180
+#: Seconds to wait before each attempt to reach a server again that went silent.
+ATTEMPTS = (0, 1, 2, 4, 8)
 
 
 class HostError(RuntimeError):
     """ComfyUI did not start, or refused or failed a workflow; carries what it said."""
+
+
+class LostServer(HostError):
+    """ComfyUI cannot be reached any more, or has forgotten what it was given to do."""
 
 
 def find():
@@ -90,6 +96,7 @@ class Client:
 
         Raises:
             HostError: a node refused its inputs or failed; the message is the node's own.
+            LostServer: the server is gone. A connection that it closes while the workflow waits or runs is no harm.
         """
         body = json.dumps({"prompt": workflow, "client_id": self.client}).encode()
         request = urllib.request.Request(f"{self.url}/prompt", body, {"Content-Type": "application/json"})
@@ -98,6 +105,8 @@ class Client:
                 queued = json.load(answer)
         except urllib.error.HTTPError as error:
             raise HostError(f"expected a workflow that ComfyUI accepts, got: {error.read().decode()}") from error
+        except OSError as error:
+            raise LostServer(f"expected ComfyUI to go on, got {error} after: {self.last_words()}") from error
         if queued["node_errors"]:  # the host still runs what does not depend on the refused nodes
             raise HostError(f"expected a workflow that ComfyUI accepts, got: {json.dumps(queued['node_errors'])}")
         shown = self._follow(queued["prompt_id"], progress or (lambda *step: None))
@@ -111,8 +120,10 @@ class Client:
         while True:
             try:
                 message = self.socket.recv()
-            except (websocket.WebSocketException, OSError) as error:
-                raise HostError(f"expected ComfyUI to go on, got {error!r} after: {self.last_words()}") from error
+            except (websocket.WebSocketException, OSError) as error:  # closed, or silent for long
+                if (ended := self._resume(prompt, error)) is not None:
+                    return ended
+                continue
             if isinstance(message, bytes):  # previews
                 continue
             message = json.loads(message)
@@ -129,6 +140,35 @@ class Client:
                 raise HostError("expected the workflow to finish, got an interruption; queue it again")
             elif message["type"] == "execution_success":
                 return shown
+
+    def _resume(self, prompt, error):
+        """Connect again; what a workflow shows if it has ended meanwhile, None if it still waits or runs."""
+        for seconds in ATTEMPTS:
+            time.sleep(seconds)
+            with contextlib.suppress(HostError, OSError):
+                self.socket.close()
+                self._connect()
+                queue, ended = (json.loads(self.get(path)) for path in ("/queue", f"/history/{prompt}"))
+                break
+        else:
+            raise LostServer(f"expected ComfyUI to go on, got {error!r} after: {self.last_words()}") from error
+        if prompt in ended:
+            return _shown(ended[prompt])
+        if prompt in {each[1] for waiting in queue.values() for each in waiting}:
+            return None
+        raise LostServer(
+            f"expected ComfyUI at {self.url} to know what it was given, got no trace of it; queue it again"
+        )
+
+
+def _shown(entry):
+    """{node: images} of an entry of a server's history."""
+    for kind, data in entry["status"]["messages"]:
+        if kind == "execution_error":
+            raise HostError(f"{data['node_type']}: {data['exception_message'].strip()}")
+        if kind == "execution_interrupted":
+            raise HostError("expected the workflow to finish, got an interruption; queue it again")
+    return {node: (output or {}).get("images", []) for node, output in entry["outputs"].items()}
 
 
 def install(folder):

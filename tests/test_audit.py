@@ -20,7 +20,7 @@ from PIL import Image, PngImagePlugin
 from plans import TEXT
 from statsmodels.stats.contingency_tables import mcnemar
 
-from rs_corrector.audit import findings, lettering, report, run
+from rs_corrector.audit import findings, lettering, report, run, servers
 from rs_corrector.audit.comparisons import apart, sign_flip
 from rs_corrector.audit.errors import Errors, by_labels, by_prompts, kappa, true_shares
 from rs_corrector.audit.plan import PlanError, parse
@@ -28,6 +28,7 @@ from rs_corrector.audit.score import ScoreJudge
 from rs_corrector.audit.table import LIMITS, Judged
 from rs_corrector.audit.verdict import decide, unjudged, verdict
 from rs_corrector.cli import main
+from rs_corrector.comfyui import LostServer
 from rs_corrector.corrector import Corrector
 from rs_corrector.testbed import audit as testbed_audit
 
@@ -560,6 +561,43 @@ def test_an_interrupted_audit_goes_on_where_it_stopped(tmp_path):
     run.draw(whole, Drawn())
     for unit in plan.units():
         assert torch.equal(folder.read(unit), whole.read(unit))
+
+
+class Loses:
+    """Draws as `Drawn` does, until it is lost or broken."""
+
+    def __init__(self, after, error=None):
+        self.draw, self.left, self.error = Drawn(), after, error or LostServer("gone")
+
+    def __call__(self, unit):
+        self.left -= 1
+        if self.left < 0:
+            raise self.error
+        return self.draw(unit)
+
+
+def test_what_a_lost_server_left_is_drawn_by_the_others(tmp_path):
+    plan, done = testbed_audit.plan(4), []
+    alone, several = (run.Folder(tmp_path / name, plan) for name in ("alone", "several"))
+    run.draw(alone, Drawn())
+    samplers = [Loses(3), Loses(10**6), Loses(0)]
+    servers.draw(several, samplers, plan.units(), lambda drawn, total: done.append(drawn))
+    assert all(torch.equal(alone.read(unit), several.read(unit)) for unit in plan.units())
+    assert max(done) == sum(unit.size for unit in plan.units())
+    assert {file.name for file in (several.path / "pictures").iterdir()} == {
+        file.name for unit in plan.units() for file in several.files(unit)
+    }
+
+
+def test_an_audit_ends_with_its_last_server_and_with_what_cannot_be_drawn(tmp_path):
+    plan = testbed_audit.plan(4)
+    folder = run.Folder(tmp_path, plan)
+    with pytest.raises(LostServer, match="gone"):
+        servers.draw(folder, [Loses(2), Loses(1)], plan.units())
+    assert sum(map(folder.has, plan.units())) == 3
+    with pytest.raises(ValueError, match="a bad prompt"):
+        servers.draw(folder, [Loses(1, ValueError("a bad prompt")), Loses(1, ValueError("a bad prompt"))], plan.units())
+    assert sum(map(folder.has, plan.units())) <= 5
 
 
 def test_pictures_without_this_audits_mark_are_refused(tmp_path):

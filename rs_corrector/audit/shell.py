@@ -1,7 +1,7 @@
 """`rs-corrector audit`: draw, judge, report, and an exit code for pipelines."""
 
 import json
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from tqdm.auto import tqdm
 
@@ -9,7 +9,7 @@ from .. import comfyui, weights
 from ..files import digest
 from ..testbed import audit as testbed
 from ..testbed.audit import ReaderJudge, testbed_sampler
-from . import report, run, scale, zero_shot
+from . import report, run, scale, servers, zero_shot
 from .errors import by_labels
 from .faces import FaceJudge
 from .plan import PlanError, parse
@@ -26,15 +26,15 @@ def run_audit(args):
         AuditError: several workers for a workflow, which is drawn by its server.
     """
     shard, of = _shard(args.shard)
-    plan = _plan(args)
+    plan, out = _plan(args), args.out.resolve()
     if args.workers == 1:
-        with _sampler(args, plan) as sample, tqdm(desc="draw", unit="picture") as bar:
-            plan = sample.plan
-            judges, folder = _judges(args, plan), run.Folder(args.out, plan)
-            run.draw(folder, sample, plan.units(shard, of), _follow(bar))
+        with _samplers(args, plan) as samplers, tqdm(desc="draw", unit="picture") as bar:
+            plan = samplers[0].plan
+            judges, folder = _judges(args, plan), run.Folder(out, plan)
+            servers.draw(folder, samplers, plan.units(shard, of), _follow(bar))
     elif args.testbed and of == 1:
-        judges, folder = _judges(args, plan), run.Folder(args.out, plan)
-        scale.draw(args.out, plan, testbed_sampler, args.workers)
+        judges, folder = _judges(args, plan), run.Folder(out, plan)
+        scale.draw(out, plan, testbed_sampler, args.workers, args.ray_address)
     else:
         raise run.AuditError("expected one worker for a workflow or a shard, got several; use --workers alone")
     if of > 1:
@@ -46,7 +46,7 @@ def run_audit(args):
             tables[name] = run.judged(folder, judge, progress=_follow(bar))
     errors = by_labels(args.labelled, judges[0], plan.attributes) if args.labelled else None
     result = report.summarise(plan, tables, _setting(args), dict(args.limit), errors)
-    report.write(folder, result, args.out)
+    report.write(folder, result, out)
     print(json.dumps({"verdict": result["verdict"], "exit": result["exit"]}, indent=1))
     return result["exit"]
 
@@ -88,16 +88,17 @@ def _plan(args):
 
 
 @contextmanager
-def _sampler(args, plan):
-    """The function which draws a unit."""
+def _samplers(args, plan):
+    """The functions which draw a unit, one a server."""
     if args.testbed:
-        yield testbed_sampler(plan)
+        yield [testbed_sampler(plan)]
         return
     checkout = None if args.server else comfyui.find()
     if not args.server and checkout is None:
         raise FileNotFoundError("expected a ComfyUI, got none; give --server URL, or set COMFYUI_PATH to a checkout")
-    with comfyui.Client(args.server) if args.server else comfyui.Server(checkout, models=args.models) as server:
-        yield Workflow(server, _workflow(args), plan)
+    with ExitStack() as stack:
+        hosts = [comfyui.Client(url) for url in args.server or ()] or [comfyui.Server(checkout, models=args.models)]
+        yield [Workflow(stack.enter_context(host), _workflow(args), plan) for host in hosts]
 
 
 def _workflow(args):
@@ -108,7 +109,7 @@ def _setting(args):
     """What else it takes to repeat it."""
     if args.testbed:
         return {"sampler": "embedded testbed", "corrector": digest(weights.SHIPPED)}
-    return {"workflow": _workflow(args), "server": args.server or "own"}
+    return {"workflow": _workflow(args), "servers": args.server or ["own"]}
 
 
 def _follow(bar):

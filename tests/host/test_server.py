@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+from contextlib import ExitStack
 from io import BytesIO
 
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 from plans import TESTBED
 
 from rs_corrector import comfyui, demo, weights
+from rs_corrector.audit import run
 from rs_corrector.cli import main
 from rs_corrector.pictures import from_png
 from rs_corrector.testbed import measure, readers
@@ -71,6 +73,57 @@ def test_an_audit_from_the_shell_draws_through_a_running_server(server, tmp_path
     assert {(r["group"], r["attribute"]) for r in result["findings"] if r["flagged"]} == {("green", "hat")}
     assert "with the correction in 0%" in result["verdict"]
     assert (tmp_path / "audit" / "audit.html").is_file() and (tmp_path / "audit" / "audit.png").is_file()
+
+
+def test_a_connection_that_closes_is_no_harm(server):
+    pictures = server.run(with_inputs("7", seed=11))
+    server.socket.close()
+    assert server.run(with_inputs("7", seed=11)) == pictures
+    closed = []
+
+    def close_once(*step):
+        if not closed:
+            closed.append(server.socket.close())
+
+    assert server.run(with_inputs("7", seed=12), close_once).keys() == pictures.keys() and closed
+    assert server.run(with_inputs("7", seed=12)) != pictures
+    wrong = with_inputs("3", group="nobody")
+    with pytest.raises(comfyui.HostError, match="RSCorrectorApply: "):
+        server.run(wrong, close_once)
+
+
+def test_a_server_that_is_gone_is_lost(tmp_path, monkeypatch):
+    monkeypatch.setattr(comfyui, "ATTEMPTS", (0, 0))
+    with comfyui.Server(comfyui.find()) as server:
+        with pytest.raises(comfyui.LostServer, match="expected ComfyUI to go on"):
+            server.run(with_inputs("7", seed=1), lambda *step: server.process.kill())
+        with pytest.raises(comfyui.LostServer):
+            server.run(with_inputs("7", seed=2))
+
+
+def test_three_servers_of_which_one_is_killed_draw_what_one_draws(server, tmp_path, monkeypatch):
+    plan = tmp_path / "plan.txt"
+    plan.write_text(TESTBED.replace("images = 16", "images = 2").replace("batch = 16", "batch = 1") + "steps = 4\n")
+    command = ["audit", "--workflow", str(demo.WORKFLOW), "--plan", str(plan)]
+    code = main([*command, "--server", server.url, "--out", str(tmp_path / "one")])
+    with ExitStack() as stack:
+        others = [stack.enter_context(comfyui.Server(comfyui.find())) for _ in range(2)]
+        write, written = run.Folder.write, []
+
+        def mortal(folder, unit, images):
+            written.append(unit)
+            if len(written) == 5:
+                others[0].process.kill()
+            write(folder, unit, images)
+
+        monkeypatch.setattr(run.Folder, "write", mortal)
+        named = [part for each in (server, *others) for part in ("--server", each.url)]
+        assert main([*command, *named, "--out", str(tmp_path / "three")]) == code
+    one, three = ({f.name: f.read_bytes() for f in (tmp_path / n / "pictures").iterdir()} for n in ("one", "three"))
+    assert one == three
+    reports = [json.loads((tmp_path / name / "audit.json").read_text()) for name in ("one", "three")]
+    servers = [report["setting"].pop("servers") for report in reports]
+    assert reports[0] == reports[1] and [len(each) for each in servers] == [1, 3]
 
 
 def test_a_saved_picture_says_how_it_was_made_and_with_which_weights(server):
