@@ -84,7 +84,9 @@ def parser():
     which = command.add_mutually_exclusive_group(required=True)
     which.add_argument("--testbed", action="store_true", help="the testbed model and its shipped corrector")
     which.add_argument("--workflow", type=Path, help="workflow in API format, see the README for its nodes' titles")
-    command.add_argument("--plan", type=Path, help="plan as text; the testbed has one of its own")
+    command.add_argument(
+        "--plan", type=Path, help="file, or the name of a plan that comes with the pack; the testbed has one of its own"
+    )
     command.add_argument(
         "--judge",
         nargs="+",

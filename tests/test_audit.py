@@ -5,6 +5,7 @@ import gc
 import html
 import itertools
 import json
+import re
 import resource
 import time
 import warnings
@@ -23,7 +24,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from rs_corrector.audit import findings, lettering, report, run, servers
 from rs_corrector.audit.comparisons import apart, sign_flip
 from rs_corrector.audit.errors import Errors, by_labels, by_prompts, kappa, true_shares
-from rs_corrector.audit.plan import PlanError, parse
+from rs_corrector.audit.plan import SHIPPED, PlanError, parse
 from rs_corrector.audit.score import ScoreJudge
 from rs_corrector.audit.table import LIMITS, Judged
 from rs_corrector.audit.verdict import decide, unjudged, verdict
@@ -98,7 +99,7 @@ def test_a_plan_is_named_by_what_its_pictures_depend_on():
             "expected attributes whose names do not begin with 'not', got 'not hat'",
         ),
         ("images = 20", "pictures = 20", "expected settings images.*got 'pictures'"),
-        ("[neutral]", "[nobody]", r"expected sections groups.*got \[nobody\]"),
+        ("[neutral]", "[nobody]", r"expected sections facets, groups.*got \[nobody\]"),
         ("[groups]", "green", "expected lines `name = words`"),
     ],
 )
@@ -112,6 +113,21 @@ def test_a_plan_whose_every_prompt_asks_for_all_that_is_looked_for_is_refused():
     with pytest.raises(PlanError, match="expected a prompt that does not ask for what is looked for"):
         parse(only)
     parse(only.replace("[asked]", "hat = wearing a hat | bare-headed\n[asked]"))
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_plan_that_comes_with_the_pack_says_where_what_it_looks_for_is_documented(name):
+    text = SHIPPED[name].read_text(encoding="utf-8")
+    plan, said = parse(text), "".join(line for line in text.splitlines(True) if line.startswith("#"))
+    assert plan.neutral and len(plan.prompts) >= 5 and len(plan.groups) >= 2
+    for attribute in plan.attributes:
+        entry = re.search(rf"^#   {attribute} .*(?:\n#     .*)*", said, re.MULTILINE)
+        assert entry and re.search(r"20\d\d", entry[0]), f"{attribute} has no source with a year"
+
+
+def test_a_plan_by_a_name_that_there_is_not_is_refused(tmp_path, capsys):
+    assert main(["audit", "--testbed", "--plan", "weather", "--out", str(tmp_path)]) == 2
+    assert f"expected a file or one of {', '.join(SHIPPED)} as plan, got weather" in capsys.readouterr().err
 
 
 def test_a_plan_may_begin_with_a_byte_order_mark():
@@ -444,6 +460,74 @@ def test_a_reference_is_compared_with_and_named():
     assert all(row["reference"]["flagged"] and not row["flagged"] for row in rows)
     sentence, _ = verdict(rows, [], [], [])
     assert "where a survey has 20%" in sentence
+
+
+FACETS = """
+[facets]
+colour = crimson | green
+glasses = with glasses | without glasses
+[groups]
+all = a person in a {colour} shirt, {glasses}
+[prompts]
+plain = a portrait of {group}
+[attributes]
+hat = wearing a hat | bare-headed
+"""
+
+
+def test_groups_may_be_combinations_of_facets():
+    plan = parse(FACETS)
+    assert (
+        plan.groups["green without glasses"] == "a person in a green shirt, without glasses" and len(plan.groups) == 4
+    )
+    assert plan.facets["colour"]["green"] == ["green with glasses", "green without glasses"]
+    judged = table({name: 0.7 if "green" in name else 0.3 for name in plan.groups}, 300)
+    rows, _ = findings.by_facet(judged, plan.facets, ["hat"])
+    decide(rows, [])
+    told = {(row["facet"], row["group"]): row for row in rows}
+    assert told["colour", "green"]["flagged"] and told["colour", "green"]["gap"] == pytest.approx(0.4, abs=0.06)
+    assert not told["glasses", "with glasses"]["flagged"] and told["colour", "green"]["count"] == 600
+    sentence, _ = verdict(rows, [], [], [])
+    assert "of colour green's pictures and in" in sentence
+
+
+def test_facets_that_are_alike_raise_few_false_alarms(monkeypatch):
+    monkeypatch.setattr(gc, "collect", lambda: 0)
+    plan, alarms = parse(FACETS), 0
+    for seed in range(100):
+        judged = table(dict.fromkeys(plan.groups, 0.4), 64, seed=seed)
+        common = np.random.default_rng([seed, 1]).random(64) < 0.5  # noises that give the same to all groups
+        judged.shows["hat"] = np.where(np.tile(common, 4), np.tile(judged.shows["hat"][:64], 4), judged.shows["hat"])
+        rows, _ = findings.by_facet(judged, plan.facets, ["hat"])
+        decide(rows, [], LIMITS | {"gap": 0})
+        alarms += any(row["flagged"] for row in rows)
+    assert alarms <= 10
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("crimson | green", "crimson", "expected different values .* got colour = crimson; write two or more"),
+        ("{glasses}", "{colour}", "expected a group with .glasses. in its words under .groups., got none"),
+        ("[prompts]", "some = a person in a {colour} shirt\n[prompts]", "expected every facet in the words of 'some'"),
+    ],
+)
+def test_facets_that_do_not_fit_are_refused(old, new, said):
+    with pytest.raises(PlanError, match=said):
+        parse(FACETS.replace(old, new))
+
+
+def test_a_report_of_facets_can_be_read(tmp_path):
+    plan = parse(FACETS + "[sampling]\nimages = 32\nbatch = 32\n")
+    folder = run.Folder(tmp_path, plan)
+    run.draw(folder, Drawn())
+    judged = run.judged(folder, testbed_audit.ReaderJudge(plan))
+    judged.groups = tuple(plan.groups)
+    judged.seen = judged.group.copy()
+    result = report.summarise(plan, {"readers": judged})
+    report.write(folder, result, tmp_path)
+    assert "<details>" in (tmp_path / "audit.html").read_text()
+    assert "of colour green's pictures" in result["verdict"]
 
 
 def test_parity_is_measured_from_a_target():

@@ -90,17 +90,51 @@ def depiction(judged, attributes, asked=None, errors=None, references=None):
     return sides
 
 
+def by_facet(judged, facets, attributes, asked=None):
+    """How often every value of a facet shows every attribute, over all combinations with the other facets.
+
+    Args:
+        facets: {facet: {value: its groups}}, as many groups for every value.
+
+    Returns:
+        (rows without the correction, rows with it) like those of `depiction`, with "facet", and "group" for its value;
+        intervals are over noises, which groups share.
+    """
+    sides = ([], [])
+    for facet, members in facets.items():
+        for attribute in attributes:
+            free = freely(judged, attribute, asked)
+            cube, places = free.cube(free.shows[attribute]), {group: i for i, group in enumerate(free.named)}
+            many = len(next(iter(members.values())))
+            counts = np.stack([cube[:, [places[g] for g in own]].sum(1) for own in members.values()], 1)
+            rates = mean_of(counts) / many
+            for v, value in enumerate(members):
+                middle = reference(rates[:, 0], v)
+                for side, rows in enumerate(sides):
+                    shares = counts[:, v, side] / many
+                    shares = shares[~np.isnan(shares)]
+                    if not len(shares):
+                        continue
+                    found = mean(shares)
+                    low, high = max(0.0, found["low"]), min(1.0, found["high"])
+                    row = {"facet": facet, "group": value, "attribute": attribute, "rate": found["value"]}
+                    row |= {"low": low, "high": high, "count": many * len(shares), "true": None}
+                    row |= {"not_judged": 1 - len(shares) / len(cube), "typical": [[*members][i] for i in middle]}
+                    rows.append(row | _gap(counts[..., side], v, middle, rates[:, side], many))
+    return sides
+
+
 def _rate(flags):
     found = interval(flags) or {"value": None, "low": None, "high": None, "count": 0}
     return {"rate": found.pop("value"), **found}
 
 
-def _gap(cube, g, middle, rates):
+def _gap(cube, g, middle, rates, many=1):
     own, typical = float(rates[g]), float(rates[middle].mean()) if middle else np.nan
     if np.isnan(own - typical):
         return dict.fromkeys(("gap", "gap_low", "gap_high", "p", "keep"))
     differences = cube[:, g] - cube[:, middle].mean(1)
-    error = 1.96 * _error(differences[~np.isnan(differences)])
+    error = 1.96 * _error(differences[~np.isnan(differences)]) / many
     return {
         "gap": own - typical, "gap_low": own - typical - error, "gap_high": own - typical + error,
         "p": apart(sign_flip, cube[:, g], cube[:, middle]), "keep": typical / own if own > typical else 1.0,

@@ -37,8 +37,16 @@ def page(result, png):
     ]
     for checkpoint, found in result["checkpoints"].items():
         rows = [r for r in result["findings"] if r["checkpoint"] == checkpoint]
-        later = {(r["group"], r["attribute"]): r for r in found["corrected"]}
-        parts += [f"<h2>Depiction: {html.escape(checkpoint)}</h2>", _depiction(rows, later)]
+        parts += [f"<h2>Depiction: {html.escape(checkpoint)}</h2>"]
+        table = _depiction(rows, found["corrected"])
+        if found["facets"]:
+            flagged = [row for row in rows if row["flagged"]]
+            parts += [_depiction(found["facets"], found["corrected_facets"])]
+            parts += (
+                ["<h2>Combinations that stand out</h2>", _depiction(flagged, found["corrected"])] if flagged else []
+            )
+            table = f"<details><summary>All {len(rows)} combinations and attributes</summary>{table}</details>"
+        parts += [table]
         if found["worsened"]:
             parts += ["<h2>What the correction may have made worse</h2>", _worsened(found["worsened"])]
         if found["not_judged"]:
@@ -87,13 +95,14 @@ def _p(value):
     return "<0.0001" if value < 1e-4 else f"{value:.2g}"
 
 
-def _depiction(rows, later):
+def _depiction(rows, corrected):
+    later = {(r.get("facet"), r["group"], r["attribute"]): r for r in corrected}
     head = ("attribute, group", "without", "with", "gap to the typical group", "p (Holm)", "keep to be alike")
     true, beside = any(r["true"] for r in rows), any("reference" in r for r in rows)
     head += ("without, but for the judge's errors", "with") * true + ("reference", "p (Holm)") * beside
 
     def cells(r):
-        after = later.get((r["group"], r["attribute"]))
+        after = later.get((r.get("facet"), r["group"], r["attribute"]))
         yield f"{r['attribute']}, {r['group']}{FLAG if r['flagged'] else ''}"
         yield from (_rate(r), _rate(after))
         if r["gap"] is None:

@@ -4,6 +4,8 @@ import configparser
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
+from itertools import product
+from pathlib import Path
 
 #: A plan for the testbed model, and a text to start from.
 EXAMPLE = """# Perceived groups, named by you: name = words
@@ -51,9 +53,13 @@ SAMPLING |= {"sampler": "euler", "scheduler": "normal", "negative": ""}
 #: Between what these have to be, for any model.
 RANGES = {"images": (1, 10**6), "batch": (1, 4096), "seed": (0, 2**62), "steps": (1, 10_000), "cfg": (0, 100)}
 RANGES |= {"width": (16, 16_384), "height": (16, 16_384)}
-_SECTIONS = ("groups", "prompts", "neutral", "attributes", "asked", "reference", "target", "sampling")
+_SECTIONS = ("facets", "groups", "prompts", "neutral", "attributes", "asked", "reference", "target", "sampling")
 #: What pictures do not depend on.
-_JUDGED = ("attributes", "asked", "reference", "target", "stated")
+_JUDGED = ("attributes", "asked", "reference", "target", "stated", "facets")
+
+
+#: Plans that come with the pack, by name; each says where what it looks for is documented.
+SHIPPED = {file.stem: file for file in sorted((Path(__file__).parent / "plans").glob("*.txt"))}
 
 
 class PlanError(ValueError):
@@ -89,6 +95,8 @@ class Plan:
         attributes: {name: (words that show it, words that do not)}.
         asked: {prompt: attribute, or "not " and an attribute that the prompt asks to leave out}.
         reference: {attribute: (rate, where it is from)}, to compare every group with beside the typical one.
+        facets: {facet: {value: groups that have it}}, where groups are combinations of values; of the text, facet =
+            value | value, and one group whose words have {facet} in them for all combinations.
         target: {group: share} of those who appear where no group is named; empty is equal shares.
         sampling: images, batch, seed, width, height, steps, cfg, sampler, scheduler, negative.
         stated: which of these the text states itself; all others are usual values.
@@ -102,6 +110,7 @@ class Plan:
     asked: dict = field(default_factory=dict)
     reference: dict = field(default_factory=dict)
     target: dict = field(default_factory=dict)
+    facets: dict = field(default_factory=dict)
     sampling: dict = field(default_factory=dict)
     checkpoints: tuple = ("model",)
     stated: tuple = ()
@@ -167,9 +176,35 @@ def parse(text, checkpoints=("model",)):
     for name, share in found["target"].items():
         target[name] = _number(share, name, "target")
     parts = [found[name] for name in ("neutral", "asked")]
+    groups, facets = _combined(found["groups"], found["facets"])
     return Plan(
-        found["groups"], found["prompts"], sides, *parts, references, target, sampling, checkpoints, tuple(sampling)
+        groups, found["prompts"], sides, *parts, references, target, facets, sampling, checkpoints, tuple(sampling)
     )
+
+
+def _combined(groups, facets):
+    """(groups, facets as of `Plan`): every group with {facet} in its words stands for all combinations."""
+    values = {facet: [value.strip() for value in words.split("|")] for facet, words in facets.items()}
+    for facet, own in values.items():
+        if len(own) < 2 or len(set(own)) < len(own) or not all(own):
+            raise PlanError(
+                f"expected different values `facet = value | value` under [facets], got {facet} = {' | '.join(own)}; "
+                "write two or more"
+            )
+        if not any(f"{{{facet}}}" in words for words in groups.values()):
+            raise PlanError(f"expected a group with {{{facet}}} in its words under [groups], got none; add one")
+    made, members = {}, {facet: {value: [] for value in own} for facet, own in values.items()}
+    for name, words in groups.items():
+        here = [facet for facet in values if f"{{{facet}}}" in words]
+        if here and len(here) < len(values):
+            raise PlanError(f"expected every facet in the words of {name!r}, got {words!r}; put all in, or none")
+        for combination in product(*(values[facet] for facet in here)):
+            chosen, text = dict(zip(here, combination)), words
+            for facet, value in chosen.items():
+                text = text.replace(f"{{{facet}}}", value)
+                members[facet][value].append(" ".join(combination))
+            made[" ".join(combination) if here else name] = text
+    return made, members
 
 
 def _number(text, name, section):

@@ -55,18 +55,24 @@ def summarise(plan, tables, setting=None, limits=LIMITS, errors=None):
         checkpoint: findings.depiction(rows, *looked_for, errors, plan.reference) for checkpoint, rows in seen.items()
     }
     worsened = {checkpoint: findings.worsened(rows, *looked_for) for checkpoint, rows in seen.items()}
-    decide([row for found, _ in sides.values() for row in found], sum(worsened.values(), []), limits)
+    facets = {checkpoint: findings.by_facet(rows, plan.facets, *looked_for) for checkpoint, rows in seen.items()}
+    rows = [row for found, _ in (*sides.values(), *facets.values()) for row in found]
+    decide(rows, sum(worsened.values(), []), limits)
     sentences, codes = [], []
     for checkpoint, rows in seen.items():
         found, corrected = sides[checkpoint]
+        of_facets, corrected_facets = facets[checkpoint]
         neutral = table.where((table.group == "") & (table.checkpoint == checkpoint))
         not_judged = unjudged(rows, sides[checkpoint], neutral, limits)
-        sentence, code = verdict(found, corrected, worsened[checkpoint], not_judged)
+        told = of_facets + found, corrected_facets + corrected
+        sentence, code = verdict(*told, worsened[checkpoint], not_judged)
         codes.append(code)
         sentences.append(sentence if len(plan.checkpoints) == 1 else f"{checkpoint}: {sentence}")
         result["findings"] += [{"checkpoint": checkpoint, **row} for row in found]
         result["checkpoints"][checkpoint] = {
-            "corrected": [{name: value for name, value in row.items() if name != "p"} for row in corrected],
+            "corrected": [_without_p(row) for row in corrected],
+            "facets": of_facets,
+            "corrected_facets": [_without_p(row) for row in corrected_facets],
             "changes": [
                 {"group": r["group"], "attribute": r["attribute"]}
                 | findings.change(rows, r["attribute"], r["group"], plan.asked)
@@ -101,6 +107,10 @@ def summarise(plan, tables, setting=None, limits=LIMITS, errors=None):
         "torch": torch.__version__, "python": platform.python_version(),
     } | (setting or {})  # fmt: skip
     return result
+
+
+def _without_p(row):
+    return {name: value for name, value in row.items() if name != "p"}
 
 
 def disagreement(one, other):

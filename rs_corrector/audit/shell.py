@@ -12,7 +12,7 @@ from ..testbed.audit import ReaderJudge, testbed_sampler
 from . import report, run, scale, servers, zero_shot
 from .errors import by_labels
 from .faces import FaceJudge
-from .plan import PlanError, parse
+from .plan import SHIPPED, PlanError, parse
 from .workflow import Workflow
 
 
@@ -83,7 +83,12 @@ def _shard(text):
 
 def _plan(args):
     if args.plan:
-        return parse(args.plan.read_text(encoding="utf-8"))
+        file = SHIPPED.get(str(args.plan), args.plan)
+        if not file.is_file():
+            raise PlanError(
+                f"expected a file or one of {', '.join(SHIPPED)} as plan, got {args.plan}; correct the name"
+            )
+        return parse(file.read_text(encoding="utf-8"))
     return testbed.plan(args.images)
 
 

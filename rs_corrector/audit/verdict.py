@@ -61,16 +61,22 @@ def unjudged(judged, sides, neutral, limits=LIMITS):
     return rows
 
 
+#: How many of what stands out a sentence names, the largest gaps first.
+NAMED = 5
+
+
 def verdict(findings, corrected, worsened, not_judged):
     """(sentence, exit code) of one checkpoint.
 
     Args:
-        findings, corrected: rows of `depiction` without and with the correction, the former decided.
+        findings, corrected: rows of `depiction` and `by_facet` without and with the correction, the former decided.
         worsened: rows of `worsened`, decided; not_judged: of `unjudged`.
     """
-    later = {(row["group"], row["attribute"]): row for row in corrected}
+    later = {_key(row): row for row in corrected}
     harm = [_harm(row) for row in worsened if row["harm"]]
-    found = [_stands_out(row, later.get((row["group"], row["attribute"]))) for row in findings if row["flagged"]]
+    flagged = sorted((row for row in findings if row["flagged"]), key=lambda row: -abs(row["gap"]))
+    found = [_stands_out(row, later.get(_key(row))) for row in flagged[:NAMED]]
+    found += [f"{len(flagged) - NAMED} more stand out"] * (len(flagged) > NAMED)
     found += [
         f"{row['attribute']} is shown in {_share(row)} of group {row['group']}'s pictures, where "
         f"{row['reference']['source']} has {row['reference']['rate']:.0%}"
@@ -87,12 +93,16 @@ def verdict(findings, corrected, worsened, not_judged):
     return sentence[0].upper() + sentence[1:], HARM if harm else NOT_JUDGED if missed else PASSED
 
 
+def _key(row):
+    return row.get("facet"), row["group"], row["attribute"]
+
+
 def _stands_out(row, later):
     with_it = f", with the correction in {_share(later)}" if later and later["rate"] is not None else ""
     with_it += f"; with keep {row['keep']:.2f} it would be as often" if row["keep"] < 1 else ""
     return (
-        f"{row['attribute']} is shown in {_share(row)} of group {row['group']}'s pictures and in "
-        f"{row['rate'] - row['gap']:.0%} of a typical group's{with_it}"
+        f"{row['attribute']} is shown in {_share(row)} of {row.get('facet', 'group')} {row['group']}'s pictures and in "
+        f"{row['rate'] - row['gap']:.0%} of a typical {row.get('facet', 'group')}'s{with_it}"
     )
 
 
