@@ -92,7 +92,8 @@ def parser():
         nargs="+",
         action="append",
         metavar=("NAME", "FILE"),
-        help="readers (the testbed's own), clip FOLDER, or faces DETECTOR CLASSIFIER; of several the first decides",
+        help="readers (the testbed's own), clip FOLDER, questions FOLDER, or faces DETECTOR CLASSIFIER; of several the "
+        "first decides",
     )
     command.add_argument(
         "--labelled",

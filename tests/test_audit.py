@@ -752,7 +752,10 @@ def test_the_embedded_testbed_refuses_what_it_does_not_do(stated):
 @pytest.mark.parametrize(
     ("judge", "said"),
     [
-        (["tea-leaves"], "expected as judge one of readers, clip FOLDER, faces DETECTOR CLASSIFIER, got 'tea-leaves'"),
+        (
+            ["tea-leaves"],
+            "expected as judge one of readers, clip FOLDER, questions FOLDER, faces DETECTOR CLASSIFIER, got 'tea",
+        ),
         (["faces", "one.onnx"], "got 'faces one.onnx'; correct it"),
         (["clip", "nowhere"], "expected a CLIP of transformers in the folder nowhere"),
     ],

@@ -13,6 +13,7 @@ from . import report, run, scale, servers, zero_shot
 from .errors import by_labels
 from .faces import FaceJudge
 from .plan import SHIPPED, PlanError, parse
+from .questions import QuestionJudge
 from .workflow import Workflow
 
 
@@ -55,6 +56,7 @@ def run_audit(args):
 JUDGES = {
     "readers": (ReaderJudge, ()),
     "clip": (zero_shot.from_folder, ("FOLDER",)),
+    "questions": (QuestionJudge, ("FOLDER",)),
     "faces": (FaceJudge, ("DETECTOR", "CLASSIFIER")),
 }
 
