@@ -17,7 +17,7 @@ import pytest
 import torch
 from configs import make_config
 from drawn import Drawn
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageCms, PngImagePlugin
 from plans import TEXT
 from statsmodels.stats.contingency_tables import mcnemar
 
@@ -27,6 +27,7 @@ from rs_corrector.audit.errors import Errors, by_labels, by_prompts, kappa, true
 from rs_corrector.audit.plan import SHIPPED, PlanError, parse
 from rs_corrector.audit.score import ScoreJudge
 from rs_corrector.audit.table import LIMITS, Judged
+from rs_corrector.audit.tone import typology_angle
 from rs_corrector.audit.verdict import decide, unjudged, verdict
 from rs_corrector.cli import main
 from rs_corrector.comfyui import LostServer
@@ -310,6 +311,26 @@ def test_pictures_of_a_group_that_all_look_alike_are_a_harm(share, exit):
     judged.features[judged.corrected & (judged.group == "a")] *= share
     sentence, code = verdict(*decided(judged), [])
     assert code == exit and ("makes pictures of group a 3" in sentence) == bool(exit)
+
+
+@pytest.mark.parametrize("rgb", [(0.96, 0.86, 0.80), (0.8, 0.6, 0.45), (0.55, 0.36, 0.25), (0.2, 0.12, 0.08)])
+def test_the_typology_angle_is_that_of_cielab(rgb):
+    profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    picture = Image.new("RGB", (1, 1), tuple(round(255 * value) for value in rgb))
+    light, _, b = ImageCms.profileToProfile(picture, *profiles, outputMode="LAB").getpixel((0, 0))
+    of_d50 = np.degrees(np.arctan2(light / 255 * 100 - 50, b - 128))  # and in whole numbers
+    assert float(typology_angle(rgb)) == pytest.approx(of_d50, abs=3)
+
+
+@pytest.mark.parametrize(("change", "exit", "said"), [(0, 0, ""), (2, 0, ""), (12, 1, "lightens"), (-12, 1, "darkens")])
+def test_a_correction_that_lightens_skin_does_harm(change, exit, said):
+    rates = {"a": 0.05, "b": 0.05, "c": 0.05}
+    judged = table(rates, corrected=rates)
+    judged.tone = np.random.default_rng(0).normal(20, 25, len(judged))
+    judged.tone[judged.corrected] = judged.tone[~judged.corrected] + change * (judged.group[judged.corrected] == "a")
+    judged.tone[5] = np.nan
+    sentence, code = verdict(*decided(judged), [])
+    assert code == exit and (f"{said} the skin of group a by 12 degrees" in sentence) == bool(exit)
 
 
 def test_nothing_is_made_worse_without_a_correction():

@@ -56,7 +56,7 @@ def test_the_largest_face_is_judged_by_the_classifiers_labels(sex, group, tmp_pa
     judge = FaceJudge(parse(PLAN), detector(tmp_path / "d.onnx", 1), classifier(tmp_path / "c.onnx", sex, 3))
     seen = judge(torch.rand(2, 3, 96, 96))
     assert seen["seen"] == [group] * 2 and seen["shows"]["20-29"].all()
-    assert "c.onnx" in judge.name
+    assert "c.onnx" in judge.name and len(seen["tone"]) == 2
 
 
 def test_what_the_classifier_has_no_label_for_is_not_judged(tmp_path):

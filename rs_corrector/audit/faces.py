@@ -11,6 +11,7 @@ import numpy as np
 
 from ..pictures import to_pixels
 from .run import AuditError
+from .tone import of_face
 
 
 class FaceJudge:
@@ -50,22 +51,24 @@ class FaceJudge:
         self.name = f"FairFace labels by {Path(classifier).name}"
 
     def __call__(self, images):
-        labels = [self.labels(image) for image in images]
+        told = [self.labels(image) for image in images]
+        labels, tone = [found for found, _ in told], [angle for _, angle in told]
         seen = [next((self.called[label] for label in found if label in self.called), "") for found in labels]
         shows = {
             name: np.array([float(name.lower() in found) if found else np.nan for found in labels])
             for name in self.attributes
         }
-        return {"seen": seen, "shows": shows, "found": np.array([bool(found) for found in labels])}
+        return {"seen": seen, "shows": shows, "found": np.array([bool(found) for found in labels]), "tone": tone}
 
     def labels(self, image):
-        """Labels of the largest face of one picture, (3, H, W) RGB in 0..1; none where no face is found."""
+        """(labels, typology angle) of the largest face of one picture, (3, H, W) RGB in 0..1; ([], NaN) without one."""
         pixels = to_pixels(image)[..., ::-1].copy()  # BGR
         faces = self.detector.detect(pixels, max_num=1, metric="max")
         if not faces:
-            return []
+            return [], np.nan
         found = self.classifier.predict(pixels, faces[0])
-        return [found.sex.lower(), found.age_group.lower(), found.race.lower()]
+        labels = [found.sex.lower(), found.age_group.lower(), found.race.lower()]
+        return labels, of_face(image.permute(1, 2, 0).numpy(), faces[0].bbox)
 
 
 @contextmanager

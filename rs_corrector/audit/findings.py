@@ -21,6 +21,7 @@ WORSE = {
     "recognised": "retention_loss",
     "quality": "quality_gap_growth",
     "diversity": "diversity_loss",
+    "tone": "tone_change",
 }
 
 
@@ -159,8 +160,8 @@ def worsened(judged, attributes, asked=None):
     Returns:
         [{"what", "group", "attribute", "before", "after", "worse", "p"}]: what is a name of `WORSE`; before and after a
         gap of rates, the share that is seen as the group that was asked for, the gap of quality in standard deviations
-        of uncorrected pictures, or the mean distance of two pictures of a prompt; worse by how much, of diversity as a
-        share; p is not corrected for the number of comparisons.
+        of uncorrected pictures, the mean distance of two pictures of a prompt, or the typology angle of skin; worse by
+        how much, of diversity as a share; p is not corrected for the number of comparisons.
     """
     named = judged.where(judged.group != "")
     if not named.corrected.any() or named.corrected.all():
@@ -178,6 +179,12 @@ def worsened(judged, attributes, asked=None):
     if named.quality is not None:
         spread = float(np.std(named.quality[~named.corrected])) or 1.0
         rows += _gaps("quality", named.cube(named.quality / spread), named.named, t_test)
+    if named.tone is not None:
+        tone = named.cube(named.tone)
+        for g, group in enumerate(named.named):
+            before, after = mean_of(tone)[g]
+            p = apart(t_test, tone[:, g, 1], tone[:, g, :1])
+            rows.append(_row("tone", group, before, after, abs(after - before), p))
     if named.features is not None:
         distance = named.cube(distances(named))
         for g, group in enumerate(named.named):
@@ -337,6 +344,12 @@ def by_group(judged, measure):
 def mean_quality(rows):
     """`mean` of the quality; None where a judge tells none, or of a single picture."""
     return None if rows.quality is None or len(rows) < 2 else mean(rows.quality)
+
+
+def mean_tone(rows):
+    """`mean` of the typology angle of skin, in degrees; None where a judge tells none."""
+    known = np.array([]) if rows.tone is None else rows.tone[~np.isnan(rows.tone)]
+    return mean(known) if len(known) else None
 
 
 def mean(values):

@@ -124,7 +124,7 @@ def _depiction(rows, corrected):
 def _worsened(rows):
     called = {
         "gap": "gap of {attribute}, {group}", "recognised": "seen as {group}", "quality": "gap of quality, {group}",
-        "diversity": "distance between two pictures, {group}",
+        "diversity": "distance between two pictures, {group}", "tone": "typology angle of skin, {group}",
     }  # fmt: skip
     return _table(("what", "without", "with", "p (Holm)"), [
         (r["harm"], (called[r["what"]].format(**r) + (FLAG if r["harm"] else ""), f"{r['before']:.3f}",

@@ -87,6 +87,7 @@ def summarise(plan, tables, setting=None, limits=LIMITS, errors=None):
             "content_kept": findings.content_kept(rows, plan.attributes),
             "distribution_distance": findings.distribution_distance(rows, plan.attributes),
             "quality": findings.by_group(rows, findings.mean_quality),
+            "tone": findings.by_group(rows, findings.mean_tone),
             "diversity": findings.by_group(rows, findings.diversity),
             "parity": findings.parity(
                 neutral, list(plan.groups), plan.target, findings.confusion(rows, list(plan.groups))

@@ -29,8 +29,9 @@ class Judge(Protocol):
 
     Called with (N, 3, H, W) RGB in 0..1, returns a dict: "seen", N groups of the plan, empty where it sees none of
     them; "shows", {attribute: (N,) of 1, 0, and NaN where it cannot tell}, without those that it never can; and, where
-    it can tell, "found", (N,) bool, whether it saw anybody, "quality", (N,) with higher better, "features", (N, D),
-    "confidence", (N,) in 0..1 of the group seen, and "scores", {noise level: (N,)}. See `Judged`.
+    it can tell, "found", (N,) bool, whether it saw anybody, "quality", (N,) with higher better, "tone", (N,) of skin
+    in degrees, "features", (N, D), "confidence", (N,) in 0..1 of the group seen, and "scores", {noise level: (N,)}. See
+    `Judged`.
     """
 
     name: str
@@ -126,7 +127,9 @@ def judged(folder, judge, units=None, progress=lambda done, total: None):
     def joined(values, kind=np.float32):
         return np.concatenate([np.asarray(value, kind) for value in values])
 
-    optional = [name for name in ("found", "quality", "features", "confidence") if told[0].get(name) is not None]
+    optional = [
+        name for name in ("found", "quality", "tone", "features", "confidence") if told[0].get(name) is not None
+    ]
     return Judged(
         **{name: np.array(values) for name, values in columns.items()},
         seen=joined([seen["seen"] for seen in told], str),

@@ -13,6 +13,7 @@ LIMITS = {
     "gap_growth": 0.05,  # by how much a correction may widen any gap of rates
     "quality_gap_growth": 0.5,  # and of quality, in standard deviations of uncorrected pictures
     "diversity_loss": 0.15,  # by which share of it a group's pictures may come closer to one another
+    "tone_change": 5.0,  # by how many degrees a group's skin may be drawn lighter or darker
     "not_judged": 0.1,  # share of a group's pictures of which a judge may tell nothing
 }
 
@@ -31,6 +32,7 @@ class Judged:
         found: (N,) bool, whether the judge saw anybody; None is everywhere.
         groups: names of the groups that the judge can tell; None is all.
         quality: (N,) higher is better, or None.
+        tone: (N,) typology angle of the skin in degrees, higher is lighter, NaN where none is seen; or None.
         features: (N, D) for distances between pictures, or None.
         confidence: (N,) how sure the judge says it is of the group that it sees, 0..1, or None.
         scores: {noise level: (N,) part of a preference's score}, empty where there is none.
@@ -46,6 +48,7 @@ class Judged:
     found: np.ndarray | None = None
     groups: tuple | None = None
     quality: np.ndarray | None = None
+    tone: np.ndarray | None = None
     features: np.ndarray | None = None
     confidence: np.ndarray | None = None
     scores: dict = field(default_factory=dict)

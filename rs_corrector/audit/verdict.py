@@ -114,6 +114,8 @@ def _harm(row):
         "recognised": f"the correction leaves {after:.0%} of group {row['group']} recognised, {before:.0%} before",
         "quality": f"the correction widens the gap of group {row['group']}'s quality from {before:+.1f} to "
         f"{after:+.1f} standard deviations",
+        "tone": f"the correction {'lightens' if after > before else 'darkens'} the skin of group {row['group']} by "
+        f"{row['worse']:.0f} degrees (typology angle)",
         "diversity": f"the correction makes pictures of group {row['group']} {row['worse']:.0%} more alike",
     }[row["what"]]
 

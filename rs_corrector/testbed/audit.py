@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from .. import weights
 from ..audit.plan import EXAMPLE, parse
 from ..audit.run import AuditError
+from ..audit.tone import typology_angle
 from ..correction import Correction
 from . import measure, portraits, readers
 from .model import Testbed
@@ -40,6 +41,7 @@ class ReaderJudge:
                 for name, (column, value) in self.attributes.items()
             },
             "quality": -reading.flaw.numpy(),
+            "tone": typology_angle(portraits.PALETTES["skin"][measure.column(reading.attributes, "skin")].numpy()),
             "features": F.avg_pool2d(images, 8).flatten(1).numpy(),
         }
 
