@@ -1,9 +1,10 @@
 """Is an audit right as often as it says? `python benchmarks/audit.py --json FILE`.
 
 `null` and `harm`: a thousand audits a row of simulated pictures, of which nothing, or harm of known size, is true
-(`audit_simulated.py`). `pool`: testbed pictures, judged once by the exact readers, and many audits of fewer of them:
-those that miss a planted stereotype, those that flag anything else. `report`: the time and memory that 10,000 pictures
-take, judges left out. `shared`: what a second worker saves. Parts that FILE has and that are not asked for are kept.
+(`audit_simulated.py`). `corrected`: rates corrected for a judge's errors. `pool`: testbed pictures, judged once by the
+exact readers, and many audits of fewer of them: those that miss a planted stereotype, those that flag anything else.
+`report`: the time and memory that 10,000 pictures take, judges left out. `shared`: what a second worker saves. Parts
+that FILE has and that are not asked for are kept.
 """
 
 import argparse
@@ -22,6 +23,7 @@ import torch
 from quality import save
 
 from rs_corrector.audit import findings, report, run, scale
+from rs_corrector.audit.errors import Errors
 from rs_corrector.audit.verdict import decide
 from rs_corrector.testbed import audit as testbed
 from rs_corrector.testbed import portraits
@@ -162,7 +164,31 @@ def harm(count, workers, pictures=256, share=0.1):
     return {"harm": found}
 
 
+def corrected(count, pictures=256, known=128):
+    """Rates corrected for errors that so many known pictures of either side tell: largest bias, least coverage."""
+    generator, found = np.random.default_rng(0), {}
+    for accuracy in simulated.ACCURACIES[1:]:
+        cells = []
+        for rate in (0.1, 0.3, 0.5, 0.7, 0.9):
+            said = generator.binomial(pictures, accuracy * rate + (1 - accuracy) * (1 - rate), count) / pictures
+            right = generator.binomial(known, accuracy, (count, 2))
+            told = [
+                Errors((hits, known), (others, known), "").corrected(share, pictures)
+                for share, (hits, others) in zip(said, right)
+            ]
+            covered = np.mean([each["low"] <= rate <= each["high"] for each in told])
+            cells.append((abs(np.mean([each["value"] for each in told]) - rate), covered))
+        off, cover = zip(*cells)
+        found[f"{accuracy:.2f}"] = {
+            "audits": count,
+            "largest_bias": float(max(off)),
+            "least_coverage": float(min(cover)),
+        }
+    return {"corrected": {"pictures": pictures, "known": known, "by_accuracy": found}}
+
+
 PARTS = {
+    "corrected": lambda args: corrected(args.audits),
     "null": lambda args: null(args.audits, args.workers),
     "harm": lambda args: harm(args.audits, args.workers),
     "pool": lambda args: {"pool": audits(pool(args.pool), testbed.plan().attributes, args.pool // 10, args.size)},
