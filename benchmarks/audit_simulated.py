@@ -12,7 +12,7 @@ from math import gamma
 import numpy as np
 from scipy.stats import norm
 
-from rs_corrector.audit import findings
+from rs_corrector.audit import findings, harm
 from rs_corrector.audit.table import LIMITS, Judged
 from rs_corrector.audit.verdict import decide, unjudged, verdict
 
@@ -103,7 +103,7 @@ def table(before, after, accuracy):
 
 def audit(judged):
     """(findings, what got worse, exit code), as a report has them."""
-    sides, worse = findings.depiction(judged, ATTRIBUTES), findings.worsened(judged, ATTRIBUTES)
+    sides, worse = findings.depiction(judged, ATTRIBUTES), harm.worsened(judged, ATTRIBUTES)
     decide(sides[0], worse, LIMITS)
     _, code = verdict(*sides, worse, unjudged(judged, sides, judged.where(judged.group == "")))
     return sides[0], worse, code

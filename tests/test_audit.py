@@ -21,7 +21,7 @@ from PIL import Image, ImageCms, PngImagePlugin
 from plans import TEXT
 from statsmodels.stats.contingency_tables import mcnemar
 
-from rs_corrector.audit import findings, lettering, report, run, servers
+from rs_corrector.audit import findings, harm, lettering, report, run, servers
 from rs_corrector.audit.comparisons import apart, sign_flip
 from rs_corrector.audit.errors import Errors, by_labels, by_prompts, kappa, true_shares
 from rs_corrector.audit.plan import SHIPPED, PlanError, parse
@@ -156,7 +156,7 @@ def table(rates, count=200, corrected=None, seed=0):
 
 def decided(judged, attributes=("hat",), asked=None, limits=LIMITS):
     """Findings without and with the correction, and what it made worse, as a report decides them."""
-    sides, worse = findings.depiction(judged, attributes, asked), findings.worsened(judged, attributes, asked)
+    sides, worse = findings.depiction(judged, attributes, asked), harm.worsened(judged, attributes, asked)
     decide(sides[0], worse, limits)
     return *sides, worse
 
@@ -334,7 +334,7 @@ def test_a_correction_that_lightens_skin_does_harm(change, exit, said):
 
 
 def test_nothing_is_made_worse_without_a_correction():
-    assert findings.worsened(table({"a": 0.5, "b": 0.5}), ["hat"]) == []
+    assert harm.worsened(table({"a": 0.5, "b": 0.5}), ["hat"]) == []
 
 
 def test_gaps_are_told_under_prompts_that_do_not_ask():
@@ -356,7 +356,7 @@ def test_what_a_judge_cannot_see_is_not_passed():
     judged = table({"a": 0.9, "b": 0.1, "c": 0.1}, corrected={"a": 0.1, "b": 0.1, "c": 0.1})
     judged.shows["beard"] = np.full(len(judged), np.nan, np.float32)
     sides, neutral = findings.depiction(judged, ["hat", "beard"]), judged.where(judged.group == "")
-    worse = findings.worsened(judged, ["hat", "beard"])
+    worse = harm.worsened(judged, ["hat", "beard"])
     decide(sides[0], worse)
     missed = unjudged(judged, sides, neutral)
     sentence, code = verdict(*sides, worse, missed)
@@ -374,7 +374,7 @@ def test_pictures_in_which_nobody_is_found_are_not_judged():
     rows = unjudged(judged, sides, judged.where(judged.group == ""))
     assert [(row["what"], row["name"]) for row in rows] == [("nobody", "a")]
     assert rows[0]["share"] == pytest.approx(1 / 3, abs=0.01)
-    decide(sides[0], worse := findings.worsened(judged, ["hat"]))
+    decide(sides[0], worse := harm.worsened(judged, ["hat"]))
     assert verdict(*sides, worse, rows)[1] == 3
     assert unjudged(judged, sides, judged.where(judged.group == ""), LIMITS | {"not_judged": 0.5}) == []
 
@@ -383,7 +383,7 @@ def test_a_group_that_the_judge_cannot_tell_is_not_passed():
     judged = table({"a": 0.5, "b": 0.5}, 100, {"a": 0.5, "b": 0.5})
     judged.groups = ("a",)
     judged.seen[judged.group == "b"] = "a"
-    sides, worse = findings.depiction(judged, ["hat"]), findings.worsened(judged, ["hat"])
+    sides, worse = findings.depiction(judged, ["hat"]), harm.worsened(judged, ["hat"])
     assert [row["group"] for row in worse if row["what"] == "recognised"] == ["a"]
     decide(sides[0], worse)
     sentence, code = verdict(*sides, worse, unjudged(judged, sides, judged.where(judged.group == "")))

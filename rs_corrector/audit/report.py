@@ -12,7 +12,7 @@ from PIL import Image
 
 from .. import __version__
 from ..files import replacing
-from . import findings
+from . import findings, harm
 from .errors import by_prompts, kappa
 from .lettering import lettering, lines, written
 from .page import FLAG, page
@@ -54,7 +54,7 @@ def summarise(plan, tables, setting=None, limits=LIMITS, errors=None):
     sides = {
         checkpoint: findings.depiction(rows, *looked_for, errors, plan.reference) for checkpoint, rows in seen.items()
     }
-    worsened = {checkpoint: findings.worsened(rows, *looked_for) for checkpoint, rows in seen.items()}
+    worsened = {checkpoint: harm.worsened(rows, *looked_for) for checkpoint, rows in seen.items()}
     facets = {checkpoint: findings.by_facet(rows, plan.facets, *looked_for) for checkpoint, rows in seen.items()}
     rows = [row for found, _ in (*sides.values(), *facets.values()) for row in found]
     decide(rows, sum(worsened.values(), []), limits)

@@ -1,7 +1,7 @@
 """The verdict of an audit: what stands out, what a correction made worse, and what the judge could not see."""
 
 from .comparisons import holm
-from .findings import WORSE
+from .harm import WORSE
 from .table import LIMITS
 
 #: Exit codes for pipelines, the gravest first.
