@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+import traceback
 from pathlib import Path
 
 
@@ -122,10 +123,13 @@ def parser():
 
 def main(argv=None):
     """Exit codes: 0 done, 1 an audit found harm, 2 bad input (one line on standard error, nothing written), 3 an
-    audit's judge could not see everything."""
+    audit's judge could not see everything, 4 a fault of the pack itself (its traceback on standard error)."""
     args = parser().parse_args(argv)
     try:
         return args.run(args) or 0
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         print(f"rs-corrector: {error}", file=sys.stderr)
         return 2
+    except Exception:  # Python's own exit code would be 1, and say harm
+        traceback.print_exc()
+        return 4

@@ -1,6 +1,7 @@
 """Find a ComfyUI and run it as a server with this pack installed, over HTTP; never imports it."""
 
 import contextlib
+import http.client
 import json
 import os
 import shutil
@@ -101,26 +102,38 @@ class Client:
         body = json.dumps({"prompt": workflow, "client_id": self.client}).encode()
         request = urllib.request.Request(f"{self.url}/prompt", body, {"Content-Type": "application/json"})
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with self._reached(), urllib.request.urlopen(request, timeout=60) as answer:
                 queued = json.load(answer)
         except urllib.error.HTTPError as error:
             raise HostError(f"expected a workflow that ComfyUI accepts, got: {error.read().decode()}") from error
-        except OSError as error:
-            raise LostServer(f"expected ComfyUI to go on, got {error} after: {self.last_words()}") from error
         if queued["node_errors"]:  # the host still runs what does not depend on the refused nodes
             raise HostError(f"expected a workflow that ComfyUI accepts, got: {json.dumps(queued['node_errors'])}")
         shown = self._follow(queued["prompt_id"], progress or (lambda *step: None))
-        return {
-            node: [self.get("/view", **{k: i[k] for k in ("filename", "subfolder", "type")}) for i in images]
-            for node, images in shown.items()
-        }
+        with self._reached():
+            return {
+                node: [self.get("/view", **{k: i[k] for k in ("filename", "subfolder", "type")}) for i in images]
+                for node, images in shown.items()
+            }
+
+    @contextlib.contextmanager
+    def _reached(self):
+        """While it lasts, a server that does not answer is lost."""
+        try:
+            yield
+        except urllib.error.HTTPError:
+            raise
+        except (OSError, http.client.HTTPException) as error:
+            raise LostServer(f"expected ComfyUI to go on, got {error!r} after: {self.last_words()}") from error
 
     def _follow(self, prompt, progress):
-        shown = {}
+        shown, missed = {}, False
         while True:
             try:
                 message = self.socket.recv()
+                if message == "":
+                    raise websocket.WebSocketConnectionClosedException("the server closed the connection")
             except (websocket.WebSocketException, OSError) as error:  # closed, or silent for long
+                missed = True  # what was said meanwhile
                 if (ended := self._resume(prompt, error)) is not None:
                     return ended
                 continue
@@ -139,13 +152,18 @@ class Client:
             elif message["type"] == "execution_interrupted":
                 raise HostError("expected the workflow to finish, got an interruption; queue it again")
             elif message["type"] == "execution_success":
+                while missed:  # until the server has written down what it showed
+                    with self._reached():
+                        if prompt in (ended := json.loads(self.get(f"/history/{prompt}"))):
+                            return _shown(ended[prompt])
+                    time.sleep(0.1)
                 return shown
 
     def _resume(self, prompt, error):
         """Connect again; what a workflow shows if it has ended meanwhile, None if it still waits or runs."""
         for seconds in ATTEMPTS:
             time.sleep(seconds)
-            with contextlib.suppress(HostError, OSError):
+            with contextlib.suppress(HostError, OSError, http.client.HTTPException):
                 self.socket.close()
                 self._connect()
                 queue, ended = (json.loads(self.get(path)) for path in ("/queue", f"/history/{prompt}"))

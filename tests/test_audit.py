@@ -10,6 +10,7 @@ import resource
 import time
 import warnings
 from dataclasses import replace
+from types import SimpleNamespace
 
 import audit_simulated
 import numpy as np
@@ -22,7 +23,7 @@ from plans import TEXT
 from statsmodels.stats.contingency_tables import mcnemar
 
 from rs_corrector.audit import findings, harm, lettering, report, run, servers
-from rs_corrector.audit.comparisons import apart, sign_flip
+from rs_corrector.audit.comparisons import apart, sign_flip, t_test
 from rs_corrector.audit.errors import Errors, by_labels, by_prompts, kappa, true_shares
 from rs_corrector.audit.plan import SHIPPED, PlanError, parse
 from rs_corrector.audit.score import ScoreJudge
@@ -333,6 +334,22 @@ def test_a_correction_that_lightens_skin_does_harm(change, exit, said):
     assert code == exit and (f"{said} the skin of group a by 12 degrees" in sentence) == bool(exit)
 
 
+def test_differences_that_are_all_the_same_are_as_likely_as_their_signs():
+    assert t_test(np.array([1.0, 1.0])) == 0.25 and t_test(np.array([-1.0, -1.0])) == t_test(np.array([])) == 1.0
+
+
+def test_two_pictures_of_a_prompt_tell_no_diversity():
+    rates = {"a": 0.5, "b": 0.5}
+    few = table(rates, 2, rates)
+    assert not [row for row in harm.worsened(few, ["hat"]) if row["what"] == "diversity"]
+
+
+def test_what_a_judge_does_not_tell_is_said():
+    rates = {"a": 0.5, "b": 0.5}
+    sentence, code = verdict(*decided(table(rates, corrected=rates)), [])
+    assert code == 0 and "of quality and how light skin is drawn this judge tells nothing" in sentence
+
+
 def test_nothing_is_made_worse_without_a_correction():
     assert harm.worsened(table({"a": 0.5, "b": 0.5}), ["hat"]) == []
 
@@ -379,6 +396,41 @@ def test_pictures_in_which_nobody_is_found_are_not_judged():
     assert unjudged(judged, sides, judged.where(judged.group == ""), LIMITS | {"not_judged": 0.5}) == []
 
 
+def test_a_correction_that_hides_everybody_is_not_judged():
+    judged = table({"a": 0.5, "b": 0.5}, 100, {"a": 0.5, "b": 0.5})
+    hidden = judged.corrected & (judged.group == "a") & (np.arange(len(judged)) % 6 == 0)
+    judged.found[hidden], judged.shows["hat"][hidden] = False, np.nan
+    rows = unjudged(judged, findings.depiction(judged, ["hat"]), judged.where(judged.group == ""))
+    assert [(row["what"], row["name"]) for row in rows] == [("nobody", "a")] and rows[0]["share"] > 0.15
+
+
+def test_a_judge_that_is_known_to_tell_nothing_of_an_attribute_has_not_judged_it():
+    judged = table({"a": 0.5, "b": 0.5}, 100)
+    known = {"hat": Errors((50, 100), (52, 100), "a test")}
+    rows = unjudged(
+        judged, findings.depiction(judged, ["hat"], None, known), judged.where(judged.group == ""), errors=known
+    )
+    assert {(row["what"], row["name"], row["share"]) for row in rows} == {("attribute", "hat", 1.0)}
+
+
+def test_a_group_in_which_nothing_was_judged_is_in_the_report(drawn, tmp_path):
+    folder, seen = drawn
+    blind = copy.deepcopy(seen)
+    own = blind.group == "green"
+    blind.found[own], blind.seen[own] = False, ""
+    for column in blind.shows.values():
+        column[own] = np.nan
+    result = report.summarise(folder.plan, {"half": blind})
+    report.write(folder, result, tmp_path)
+    assert result["exit"] == 3 and (tmp_path / "audit.html").is_file()
+
+
+def test_who_appears_is_not_told_of_groups_that_the_judge_cannot_tell():
+    judged = table({"": 0.5}, 100)
+    judged.seen, judged.groups = np.array(["a"] * 100), ("a",)
+    assert findings.parity(judged, ["a", "b"]) == {}
+
+
 def test_a_group_that_the_judge_cannot_tell_is_not_passed():
     judged = table({"a": 0.5, "b": 0.5}, 100, {"a": 0.5, "b": 0.5})
     judged.groups = ("a",)
@@ -416,6 +468,26 @@ def test_rates_are_corrected_for_a_judges_errors(accuracy, rate):
         off.append(found["value"] - rate)
         covered.append(found["low"] <= rate <= found["high"])
     assert abs(np.mean(off)) <= 0.03 and np.mean(covered) >= 0.93
+
+
+def test_references_are_compared_with_what_is_known_of_a_judges_errors():
+    generator, flagged = np.random.default_rng(0), 0
+    for _ in range(300):  # at the reference rate itself, by a judge known from ten pictures a side
+        known = Errors((generator.binomial(10, 0.9), 10), (generator.binomial(10, 0.9), 10), "a test")
+        p = known.p(generator.binomial(512, 0.3 * 0.9 + 0.7 * 0.1) / 512, 512, 0.3)
+        flagged += p is not None and p < 0.05
+    assert flagged <= 18
+
+
+@pytest.mark.parametrize("known", [((2, 2), (1, 6)), ((3, 3), (1, 8)), ((2, 2), (1, 7))])
+def test_a_few_labelled_pictures_correct_nothing_they_cannot(known):
+    found = Errors(*known, "a test").corrected(0.5, 100)
+    assert found is None or found["low"] <= found["value"] <= found["high"]
+
+
+def test_a_judge_that_sees_no_group_twice_corrects_no_shares():
+    found = true_shares(np.array([[8, 0, 0], [0, 8, 0], [4, 3, 1]]), np.array([0, 0, 8]))
+    assert found is None or not np.isnan(found).any()
 
 
 def test_a_judge_that_tells_nothing_corrects_nothing():
@@ -529,8 +601,9 @@ def test_facets_that_are_alike_raise_few_false_alarms(monkeypatch):
     ("old", "new", "said"),
     [
         ("crimson | green", "crimson", "expected different values .* got colour = crimson; write two or more"),
+        ("[prompts]", "some = a {colour} {glasses} person\n[prompts]", "expected one group with facets.* all and some"),
         ("{glasses}", "{colour}", "expected a group with .glasses. in its words under .groups., got none"),
-        ("[prompts]", "some = a person in a {colour} shirt\n[prompts]", "expected every facet in the words of 'some'"),
+        ("glasses = with", "hat = bare | hatted\nglasses = with", "expected a group with .hat. in its words"),
     ],
 )
 def test_facets_that_do_not_fit_are_refused(old, new, said):
@@ -703,6 +776,26 @@ def test_an_audit_ends_with_its_last_server_and_with_what_cannot_be_drawn(tmp_pa
     with pytest.raises(ValueError, match="a bad prompt"):
         servers.draw(folder, [Loses(1, ValueError("a bad prompt")), Loses(1, ValueError("a bad prompt"))], plan.units())
     assert sum(map(folder.has, plan.units())) <= 5
+
+
+def test_a_batch_of_another_size_is_refused_before_it_is_written(tmp_path):
+    plan = testbed_audit.plan(4)
+    folder, unit = run.Folder(tmp_path, plan), plan.units()[0]
+    with pytest.raises(run.AuditError, match="expected 4 pictures of a batch, got 3"):
+        folder.write(unit, torch.zeros(3, 3, 8, 8))
+    assert not folder.has(unit)
+
+
+def test_judges_of_any_names_are_all_kept():
+    judges = [SimpleNamespace(name=name) for name in ("CLIP (2)", "CLIP", "CLIP", "CLIP")]
+    assert [*report.told_apart(judges).values()] == judges
+
+
+def test_a_fault_of_the_pack_is_not_taken_for_harm(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(run, "judged", lambda *a, **k: {}["nothing"])
+    (tmp_path / "plan.txt").write_text(TEXT.replace("images = 20", "images = 1") + "steps = 1\n")
+    command = ["audit", "--testbed", "--plan", str(tmp_path / "plan.txt"), "--out", str(tmp_path / "out")]
+    assert main(command) == 4 and "KeyError: 'nothing'" in capsys.readouterr().err
 
 
 def test_pictures_without_this_audits_mark_are_refused(tmp_path):

@@ -71,6 +71,12 @@ def test_where_no_face_is_found_no_group_is_seen(tmp_path):
     assert seen["seen"] == [""] and np.isnan(seen["shows"]["20-29"]).all() and not seen["found"].any()
 
 
+def test_groups_of_two_kinds_of_label_are_refused(tmp_path):
+    plan = parse(PLAN.replace("[prompts]", "Black = a Black person\n[prompts]"))
+    with pytest.raises(AuditError, match="expected groups of one kind of label, got Female, Male, Black"):
+        FaceJudge(plan, tmp_path / "d.onnx", tmp_path / "c.onnx")
+
+
 def test_weights_are_brought_never_downloaded(tmp_path):
     with pytest.raises(AuditError, match="expected ONNX weights at .*got no such file; bring them"):
         FaceJudge(parse(PLAN), tmp_path / "nothing.onnx", tmp_path / "nothing.onnx")

@@ -51,10 +51,13 @@ def sign_flip(differences):
 
 
 def t_test(differences):
-    """p of paired differences of measures having a mean of 0, or less: Student's t, one-sided; NaN is left out."""
+    """p of paired differences of measures having a mean of 0, or less: Student's t, one-sided; NaN is left out.
+
+    Where all are the same there is no spread to go by, and p is that of their signs.
+    """
     d = differences[~np.isnan(differences)]
-    if len(d) < 2 or np.ptp(d) == 0:
-        return float(len(d) < 2 or d[0] <= 0)
+    if len(d) == 0 or np.ptp(d) == 0:
+        return 0.5 ** len(d) if len(d) and d[0] > 0 else 1.0
     return float(ttest_1samp(d, 0, alternative="greater").pvalue)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 from scipy.optimize import nnls
+from scipy.stats import norm
 
 from ..pictures import from_picture
 from .plan import stated
@@ -40,20 +41,38 @@ class Errors:
         least, most = self.seen(0.0), self.seen(1.0)
         return float(np.clip((rate - least) / (most - least), 0, 1))
 
+    @property
+    def tells(self):
+        """Whether the judge tells enough of the attribute to correct anything by it."""
+        (hits, of), (rejections, others) = self.shown, self.not_shown
+        smoothed = (hits + 1) / (of + 2) + (rejections + 1) / (others + 2) - 1
+        return min(of, others) > 0 and min(smoothed, hits / of + rejections / others - 1) >= LEAST
+
     def corrected(self, rate, count):
         """{"value", "low", "high"} of a share of so many pictures; None where the judge tells too little."""
-        (hits, of), (rejections, others) = self.shown, self.not_shown
-        if count == 0 or min(of, others) == 0 or hits / of + rejections / others - 1 < LEAST:
+        if count == 0 or not self.tells:
             return None
+        middle, error = self._estimate(rate, count)
+        low, high = np.clip((middle - Z * error, middle + Z * error), 0, 1)
+        return {"value": self.true(rate), "low": float(low), "high": float(high)}
+
+    def p(self, rate, count, reference):
+        """p of pictures showing it at a reference rate; None where the judge tells too little."""
+        if count == 0 or not self.tells:
+            return None
+        middle, error = self._estimate(rate, count)
+        return float(2 * norm.sf(abs(middle - reference) / error))
+
+    def _estimate(self, rate, count):
+        """(middle, standard error) of the interval of Lang and Reiczigel."""
+        (hits, of), (rejections, others) = self.shown, self.not_shown
         s, t = (hits + 1) / (of + 2), (rejections + 1) / (others + 2)
         p = (count * rate + Z**2 / 2) / (count + Z**2)
         tells = s + t - 1
         middle = (p + t - 1) / tells
         of_s, of_t = s * (1 - s) / (of + 2), t * (1 - t) / (others + 2)
         variance = p * (1 - p) / (count + Z**2) + middle**2 * of_s + (1 - middle) ** 2 * of_t
-        shift, half = 2 * Z**2 * (middle * of_s - (1 - middle) * of_t), Z * variance**0.5 / tells
-        low, high = np.clip((middle + shift - half, middle + shift + half), 0, 1)
-        return {"value": self.true(rate), "low": float(low), "high": float(high)}
+        return middle + 2 * Z**2 * (middle * of_s - (1 - middle) * of_t), variance**0.5 / tells
 
 
 def by_prompts(judged, asked):
@@ -70,7 +89,11 @@ def by_prompts(judged, asked):
         right, of = counts.setdefault(attribute, {}).get(wanted, (0, 0))
         counts[attribute][wanted] = right + int(np.sum((seen == 1) == wanted)), of + len(seen)
     source = "prompts that state it, taken as obeyed"
-    return {name: Errors(both[True], both[False], source) for name, both in counts.items() if len(both) == 2}
+    return {
+        name: Errors(both[True], both[False], source)
+        for name, both in counts.items()
+        if len(both) == 2 and both[True][1] and both[False][1]
+    }
 
 
 def true_shares(confusion, seen, draws=500):
@@ -89,7 +112,7 @@ def true_shares(confusion, seen, draws=500):
 
     def solved(confused, counts):
         shares, _ = nnls((confused / confused.sum(1, keepdims=True)).T, counts / counts.sum())
-        return shares / shares.sum()
+        return shares / shares.sum() if shares.sum() else np.full(len(shares), np.nan)
 
     again = []
     for _ in range(draws):
@@ -97,7 +120,8 @@ def true_shares(confusion, seen, draws=500):
             generator.multinomial(n, (row + 0.5) / (row + 0.5).sum()) for n, row in zip(confusion.sum(1), confusion)
         ]
         again.append(solved(np.array(rows), generator.multinomial(seen.sum(), seen / seen.sum())))
-    return np.stack([solved(confusion, seen), *np.percentile(again, (2.5, 97.5), axis=0)], 1)
+    found = np.stack([solved(confusion, seen), *np.nanpercentile(again, (2.5, 97.5), axis=0)], 1)
+    return None if np.isnan(found).any() else found
 
 
 def by_labels(folder, judge, attributes):

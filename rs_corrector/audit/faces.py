@@ -39,6 +39,15 @@ class FaceJudge:
         self.called = {name.lower(): name for name in plan.groups if name.lower() in labels}
         self.groups = tuple(self.called.values())
         self.attributes = [name for name in plan.attributes if name.lower() in labels]
+        kinds = [
+            {label.lower() for label in kind}
+            for kind in (("Female", "Male"), fairface.RACE_LABELS, fairface.AGE_LABELS)
+        ]
+        if sum(bool(kind & self.called.keys()) for kind in kinds) > 1:
+            raise AuditError(
+                f"expected groups of one kind of label, got {', '.join(self.groups)}; a face has one label "
+                "of each kind: take another plan for the other kind"
+            )
         if not self.groups:
             raise AuditError(
                 f"expected a group of the plan among the classifier's labels ({', '.join(sorted(labels))}), got "

@@ -97,6 +97,8 @@ def by_facet(judged, facets, attributes, asked=None):
     for facet, members in facets.items():
         for attribute in attributes:
             free = freely(judged, attribute, asked)
+            if not len(free):
+                continue
             cube, places = free.cube(free.shows[attribute]), {group: i for i, group in enumerate(free.named)}
             many = len(next(iter(members.values())))
             counts = np.stack([cube[:, [places[g] for g in own]].sum(1) for own in members.values()], 1)
@@ -135,9 +137,11 @@ def _gap(cube, g, middle, rates, many=1):
 
 
 def _beside(flags, rate, source, error):
-    """A reference rate, and p of the group showing it as often: the exact binomial test of what a judge would see."""
-    seen = rate if error is None else error.seen(rate)
-    p = float(binomtest(int(flags.sum()), len(flags), seen).pvalue) if len(flags) else None
+    """A reference rate, and p of the group showing it as often: exact, or by what is known of the judge's errors."""
+    p = None
+    if len(flags):
+        k, n = int(flags.sum()), len(flags)
+        p = float(binomtest(k, n, rate).pvalue) if error is None else error.p(k / n, n, rate)
     return {"rate": rate, "source": source, "p": p}
 
 
@@ -147,7 +151,7 @@ def _error(values):
 
 
 def distances(judged):
-    """What each picture adds to the mean distance of two of its prompt, group and side: (N,), NaN of one alone.
+    """What each picture adds to the mean distance of two of its prompt, group and side: (N,), NaN of fewer than three.
 
     Their mean is that distance, and their spread gives its error (the jackknife's pseudo-values of a U-statistic).
     """
@@ -155,7 +159,7 @@ def distances(judged):
     kinds = np.rec.fromarrays([judged.prompt, judged.group, judged.corrected])
     for kind in np.unique(kinds):
         (own,) = np.nonzero(kinds == kind)
-        if len(own) > 1:
+        if len(own) > 2:  # both of two would add the same
             f = judged.features[own].astype(np.float64)
             sums = [cdist(part, f).sum(1) for part in np.array_split(f, -(-len(f) // 1000))]
             mean = np.concatenate(sums) / (len(f) - 1)
@@ -170,6 +174,7 @@ def distribution_distance(judged, attributes, draws=200):
         {group: {"before", "after"}}, each {"value", "chance"}, chance being the mean of `draws` random divisions into
         two parts as large; None of nothing.
     """
+    groups = dict.fromkeys(judged.group)
     told = [a for a in attributes if not np.isnan(judged.shows[a]).all()]
     if not told:
         return {group: dict.fromkeys(SIDES) for group in judged.named}
@@ -183,7 +188,7 @@ def distribution_distance(judged, attributes, draws=200):
         one, other = (np.bincount(part, minlength=kinds.max() + 1) / len(part) for part in (values[own], values[~own]))
         return float(np.abs(one - other).sum() / 2)
 
-    for group in dict.fromkeys(judged.group):
+    for group in groups:
         found[group] = {}
         for side in SIDES:
             rows = judged.corrected == (side == "after")
@@ -235,7 +240,8 @@ def consistent(judged, asked):
     Each with a 95 % interval over noises, which groups share.
     """
     named = judged.where(judged.group != "")
-    cubes = {"stated": [], "recognised": [named.cube(named.seen == named.group)]}
+    told = named if named.groups is None else named.where(np.isin(named.group, named.groups))
+    cubes = {"stated": [], "recognised": [told.cube(told.seen == told.group)] if len(told) else []}
     for prompt, words in asked.items():
         (attribute, wanted), rows = stated(words), named.where(named.prompt == prompt)
         shown = rows.shows[attribute]
@@ -343,12 +349,15 @@ def parity(judged, groups, target=None, confused=None):
         confused: of `confusion`, by pictures whose prompts name a group; adds "true", shares corrected for a judge that
             mistakes one for another.
     """
+    if judged.groups is not None and not set(groups) <= set(judged.groups):
+        return {}  # who cannot be told would count as absent
     found, aim = {}, np.array([(target or {}).get(group, 1 / len(groups)) for group in groups])
     for prompt in dict.fromkeys(judged.prompt):
         rows = judged.where(judged.prompt == prompt)
         sides = {}
         for side in SIDES:
-            seen = rows.seen[rows.corrected == (side == "after")]
+            own = rows.where(rows.corrected == (side == "after"))
+            seen = own.seen[own.found]
             shares = {group: interval(seen == group) for group in groups}
             known = np.array([np.sum(seen == group) for group in groups], float)
             if not known.sum():
@@ -356,7 +365,7 @@ def parity(judged, groups, target=None, confused=None):
             true = None if confused is None else true_shares(confused, known.astype(int))
             known /= known.sum()
             sides[side] = {
-                "shares": shares, "not_found": interval(~rows.found[rows.corrected == (side == "after")]),
+                "shares": shares, "not_found": interval(~own.found),
                 "fd": float(np.linalg.norm(known - aim)), "deviation_ratio": float((known / aim).max() - 1),
                 "true": true if true is None else {
                     group: dict(zip(("value", "low", "high"), map(float, row))) for group, row in zip(groups, true)

@@ -38,7 +38,7 @@ def worsened(judged, attributes, asked=None):
             p = sign_flip(seen[:, g, 0] - seen[:, g, 1])
             rows.append(_row("recognised", group, before, after, before - after, p))
     if named.quality is not None:
-        spread = float(np.std(named.quality[~named.corrected])) or 1.0
+        spread = float(np.nanstd(named.quality[~named.corrected])) or 1.0
         rows += _gaps("quality", named.cube(named.quality / spread), named.named, t_test)
     if named.tone is not None:
         tone = named.cube(named.tone)

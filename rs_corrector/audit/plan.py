@@ -193,6 +193,12 @@ def _combined(groups, facets):
             )
         if not any(f"{{{facet}}}" in words for words in groups.values()):
             raise PlanError(f"expected a group with {{{facet}}} in its words under [groups], got none; add one")
+    several = [name for name, words in groups.items() if any(f"{{{facet}}}" in words for facet in values)]
+    if len(several) > 1:
+        raise PlanError(
+            f"expected one group with facets in its words, got {' and '.join(several)}; make what they "
+            "differ in a facet"
+        )
     made, members = {}, {facet: {value: [] for value in own} for facet, own in values.items()}
     for name, words in groups.items():
         here = [facet for facet in values if f"{{{facet}}}" in words]

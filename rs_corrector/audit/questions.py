@@ -45,16 +45,20 @@ class QuestionJudge:
         self.name, self.groups = f"answers by {Path(folder).name}", tuple(plan.groups)
         self.group_words = [QUESTION.format(words) for words in plan.groups.values()]
         self.attributes = {name: QUESTION.format(shown) for name, (shown, _) in plan.attributes.items()}
-        self.words = [self._tokens(answer) for answer in ANSWERS]
+        first = [self._first(answer) for answer in ANSWERS]
+        self.words = [sorted(own - other) for own, other in (first, first[::-1])]  # both may begin by a space
+        for answer, tokens in zip(ANSWERS, self.words):
+            if not tokens:
+                raise AuditError(
+                    f"expected a model that can say {answer!r}, got one whose tokenizer cannot; use another"
+                )
 
-    def _tokens(self, answer):
+    def _first(self, answer):
         """The first tokens of an answer, however it is written."""
         tokenizer = self.processor.tokenizer
         written = {answer, answer.capitalize(), f" {answer}", f" {answer.capitalize()}"}
         first = {ids[0] for ids in (tokenizer(word, add_special_tokens=False).input_ids for word in written) if ids}
-        if not (first := first - {tokenizer.unk_token_id}):
-            raise AuditError(f"expected a model that can say {answer!r}, got one whose tokenizer cannot; use another")
-        return sorted(first)
+        return first - {tokenizer.unk_token_id}
 
     @torch.inference_mode()
     def answers(self, image, question):

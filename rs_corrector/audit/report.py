@@ -27,8 +27,8 @@ def told_apart(judges):
     """{name: judge}: judges of one name are numbered, and none is lost."""
     found = {}
     for judge in judges:
-        same = sum(name == judge.name or name.startswith(f"{judge.name} (") for name in found)
-        found[f"{judge.name} ({same + 1})" if same else judge.name] = judge
+        names = (judge.name, *(f"{judge.name} ({number})" for number in range(2, len(judges) + 2)))
+        found[next(name for name in names if name not in found)] = judge
     return found
 
 
@@ -63,7 +63,7 @@ def summarise(plan, tables, setting=None, limits=LIMITS, errors=None):
         found, corrected = sides[checkpoint]
         of_facets, corrected_facets = facets[checkpoint]
         neutral = table.where((table.group == "") & (table.checkpoint == checkpoint))
-        not_judged = unjudged(rows, sides[checkpoint], neutral, limits)
+        not_judged = unjudged(rows, sides[checkpoint], neutral, limits, errors)
         told = of_facets + found, corrected_facets + corrected
         sentence, code = verdict(*told, worsened[checkpoint], not_judged)
         codes.append(code)

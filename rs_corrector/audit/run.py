@@ -69,6 +69,8 @@ class Folder:
 
     def write(self, unit, images):
         """Keep a unit's pictures: (N, 3, H, W) RGB in 0..1."""
+        if len(images) != unit.size:
+            raise AuditError(f"expected {unit.size} pictures of a batch, got {len(images)}; let it draw as many")
         for row, (file, image) in enumerate(zip(self.files(unit), images, strict=True)):
             said = PngImagePlugin.PngInfo()
             said.add_text(PROVENANCE, json.dumps([self.digest, unit.name, row]))

@@ -87,6 +87,8 @@ def test_a_connection_that_closes_is_no_harm(server):
 
     assert server.run(with_inputs("7", seed=12), close_once).keys() == pictures.keys() and closed
     assert server.run(with_inputs("7", seed=12)) != pictures
+    server.socket.sock.shutdown(2)  # as the other side would
+    assert server.run(with_inputs("7", seed=12)).keys() == pictures.keys()
     wrong = with_inputs("3", group="nobody")
     with pytest.raises(comfyui.HostError, match="RSCorrectorApply: "):
         server.run(wrong, close_once)
