@@ -55,10 +55,8 @@ def audits(table, attributes, count, size, seed=0):
     generator, misses, alarms, covered = np.random.default_rng(seed), 0, 0, []
     truth = {(g, a): table.shows[a][table.group == g].mean() for g in portraits.GROUPS for a in attributes}
     for _ in range(count):
-        rows = np.concatenate([
-            generator.choice(np.flatnonzero(table.group == group), size, replace=False) for group in portraits.GROUPS
-        ])  # fmt: skip
-        found, _ = findings.depiction(table.where(rows), attributes)
+        chosen = generator.choice(np.unique(table.noise), size, replace=False)  # of which all groups have pictures
+        found, _ = findings.depiction(table.where(np.isin(table.noise, chosen)), attributes)
         decide(found, [])
         flagged = {(r["group"], r["attribute"]) for r in found if r["flagged"]}
         misses += not PLANTED <= flagged
@@ -191,7 +189,7 @@ PARTS = {
     "corrected": lambda args: corrected(args.audits),
     "null": lambda args: null(args.audits, args.workers),
     "harm": lambda args: harm(args.audits, args.workers),
-    "pool": lambda args: {"pool": audits(pool(args.pool), testbed.plan().attributes, args.pool // 10, args.size)},
+    "pool": lambda args: {"pool": audits(pool(args.pool), testbed.plan().attributes, 100, args.size)},
     "report": lambda args: {"report": timed(args.reported)},
     "shared": lambda args: {"shared": shared(32)},
 }
@@ -202,8 +200,8 @@ def main():
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--audits", type=int, default=1000, help="simulated audits a row")
     parser.add_argument("--workers", type=int, default=2, help="processes for these")
-    parser.add_argument("--pool", type=int, default=1000, help="testbed pictures a group, for a tenth as many audits")
-    parser.add_argument("--size", type=int, default=64, help="pictures a group in one audit of the pool")
+    parser.add_argument("--pool", type=int, default=500, help="testbed pictures a group")
+    parser.add_argument("--size", type=int, default=64, help="pictures a group in each of 100 audits of them")
     parser.add_argument("--reported", type=int, default=556, help="of every prompt and group; in all 18 times as many")
     parser.add_argument("--json", type=Path, required=True)
     args = parser.parse_args()
