@@ -425,6 +425,14 @@ def test_a_group_in_which_nothing_was_judged_is_in_the_report(drawn, tmp_path):
     assert result["exit"] == 3 and (tmp_path / "audit.html").is_file()
 
 
+def test_pictures_of_somebody_else_are_judged_and_are_of_none_of_the_groups():
+    judged = table({"": 0.5}, 10)
+    judged.seen = np.array([""] * 10)
+    sides = findings.parity(judged, ["a", "b"])["plain"]["before"]
+    assert sides["shares"]["a"]["value"] == 0 and sides["fd"] is None
+    assert unjudged(judged.where(judged.group == "x"), ([], []), judged) == []
+
+
 def test_who_appears_is_not_told_of_groups_that_the_judge_cannot_tell():
     judged = table({"": 0.5}, 100)
     judged.seen, judged.groups = np.array(["a"] * 100), ("a",)

@@ -357,19 +357,21 @@ def parity(judged, groups, target=None, confused=None):
         sides = {}
         for side in SIDES:
             own = rows.where(rows.corrected == (side == "after"))
+            if not own.found.any():
+                continue
             seen = own.seen[own.found]
             shares = {group: interval(seen == group) for group in groups}
             known = np.array([np.sum(seen == group) for group in groups], float)
-            if not known.sum():
-                continue
             true = None if confused is None else true_shares(confused, known.astype(int))
-            known /= known.sum()
             sides[side] = {
-                "shares": shares, "not_found": interval(~own.found),
-                "fd": float(np.linalg.norm(known - aim)), "deviation_ratio": float((known / aim).max() - 1),
+                "shares": shares, "not_found": interval(~own.found), "fd": None, "deviation_ratio": None,
                 "true": true if true is None else {
                     group: dict(zip(("value", "low", "high"), map(float, row))) for group, row in zip(groups, true)
                 },
             }  # fmt: skip
+            if known.sum():  # or somebody else was seen in all of them
+                known /= known.sum()
+                sides[side]["fd"] = float(np.linalg.norm(known - aim))
+                sides[side]["deviation_ratio"] = float((known / aim).max() - 1)
         found[prompt] = sides
     return found

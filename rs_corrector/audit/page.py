@@ -204,5 +204,5 @@ def _parity(found):
             shares = ", ".join(f"{group} {share['value']:.0%}" for group, share in seen["shares"].items())
             label = f"{prompt}, {'without' if side == 'before' else 'with'}"
             true = ", ".join(f"{group} {_rate(share)}" for group, share in (seen["true"] or {}).items())
-            rows.append((False, (label, shares, true, f"{seen['fd']:.3f}", f"{seen['deviation_ratio']:.3f}")))
+            rows.append((False, (label, shares, true, _number(seen["fd"]), _number(seen["deviation_ratio"]))))
     return _table(("prompt", "shares", "but for the judge's mistaking groups", "FD", "deviation ratio"), rows)

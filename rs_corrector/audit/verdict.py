@@ -53,9 +53,7 @@ def unjudged(judged, sides, neutral, limits=LIMITS, errors=None):
     blind = {group: missed(judged.group == group, judged) for group in judged.named}
     rows += [row("nobody", group, group, max(shares)) for group, shares in blind.items() if max(shares) > most]
     for prompt in dict.fromkeys(neutral.prompt):
-        own = neutral.prompt == prompt
-        share = max(missed(own, neutral)) if (neutral.seen[own] != "").any() else 1.0
-        if share > most:
+        if (share := max(missed(neutral.prompt == prompt, neutral))) > most:
             rows.append(row("nobody", prompt, "", share))
     if judged.groups is not None:
         rows += [row("group", group, group, 1.0) for group in judged.named if group not in judged.groups]
