@@ -123,7 +123,10 @@ class Client:
         except urllib.error.HTTPError:
             raise
         except (OSError, http.client.HTTPException) as error:
-            raise LostServer(f"expected ComfyUI to go on, got {error!r} after: {self.last_words()}") from error
+            raise self._lost(error) from error
+
+    def _lost(self, error):
+        return LostServer(f"expected ComfyUI to go on, got {error!r} after: {self.last_words()}")
 
     def _follow(self, prompt, progress):
         shown, missed = {}, False
@@ -147,11 +150,8 @@ class Client:
                 progress(data["node"], data["value"], data["max"])
             elif message["type"] == "executed":
                 shown[data["node"]] = (data.get("output") or {}).get("images", [])
-            elif message["type"] == "execution_error":
-                raise HostError(f"{data['node_type']}: {data['exception_message'].strip()}")
-            elif message["type"] == "execution_interrupted":
-                raise HostError("expected the workflow to finish, got an interruption; queue it again")
-            elif message["type"] == "execution_success":
+            _check(message["type"], data)
+            if message["type"] == "execution_success":
                 while missed:  # until the server has written down what it showed
                     with self._reached():
                         if prompt in (ended := json.loads(self.get(f"/history/{prompt}"))):
@@ -169,7 +169,7 @@ class Client:
                 queue, ended = (json.loads(self.get(path)) for path in ("/queue", f"/history/{prompt}"))
                 break
         else:
-            raise LostServer(f"expected ComfyUI to go on, got {error!r} after: {self.last_words()}") from error
+            raise self._lost(error) from error
         if prompt in ended:
             return _shown(ended[prompt])
         if prompt in {each[1] for waiting in queue.values() for each in waiting}:
@@ -179,13 +179,18 @@ class Client:
         )
 
 
+def _check(kind, data):
+    """Raise what a message says of a workflow that failed."""
+    if kind == "execution_error":
+        raise HostError(f"{data['node_type']}: {data['exception_message'].strip()}")
+    if kind == "execution_interrupted":
+        raise HostError("expected the workflow to finish, got an interruption; queue it again")
+
+
 def _shown(entry):
     """{node: images} of an entry of a server's history."""
     for kind, data in entry["status"]["messages"]:
-        if kind == "execution_error":
-            raise HostError(f"{data['node_type']}: {data['exception_message'].strip()}")
-        if kind == "execution_interrupted":
-            raise HostError("expected the workflow to finish, got an interruption; queue it again")
+        _check(kind, data)
     return {node: (output or {}).get("images", []) for node, output in entry["outputs"].items()}
 
 

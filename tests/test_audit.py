@@ -25,7 +25,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from rs_corrector.audit import findings, harm, lettering, report, run, servers
 from rs_corrector.audit.comparisons import apart, sign_flip, t_test
 from rs_corrector.audit.errors import Errors, by_labels, by_prompts, kappa, true_shares
-from rs_corrector.audit.plan import SHIPPED, PlanError, parse
+from rs_corrector.audit.plan import PlanError, parse, shipped
 from rs_corrector.audit.score import ScoreJudge
 from rs_corrector.audit.table import LIMITS, Judged
 from rs_corrector.audit.tone import typology_angle
@@ -117,9 +117,9 @@ def test_a_plan_whose_every_prompt_asks_for_all_that_is_looked_for_is_refused():
     parse(only.replace("[asked]", "hat = wearing a hat | bare-headed\n[asked]"))
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", shipped())
 def test_a_plan_that_comes_with_the_pack_says_where_what_it_looks_for_is_documented(name):
-    text = SHIPPED[name].read_text(encoding="utf-8")
+    text = shipped()[name].read_text(encoding="utf-8")
     plan, said = parse(text), "".join(line for line in text.splitlines(True) if line.startswith("#"))
     assert plan.neutral and len(plan.prompts) >= 5 and len(plan.groups) >= 2
     for attribute in plan.attributes:
@@ -129,7 +129,7 @@ def test_a_plan_that_comes_with_the_pack_says_where_what_it_looks_for_is_documen
 
 def test_a_plan_by_a_name_that_there_is_not_is_refused(tmp_path, capsys):
     assert main(["audit", "--testbed", "--plan", "weather", "--out", str(tmp_path)]) == 2
-    assert f"expected a file or one of {', '.join(SHIPPED)} as plan, got weather" in capsys.readouterr().err
+    assert f"expected a file or one of {', '.join(shipped())} as plan, got weather" in capsys.readouterr().err
 
 
 def test_a_plan_may_begin_with_a_byte_order_mark():
@@ -160,6 +160,17 @@ def decided(judged, attributes=("hat",), asked=None, limits=LIMITS):
     sides, worse = findings.depiction(judged, attributes, asked), harm.worsened(judged, attributes, asked)
     decide(sides[0], worse, limits)
     return *sides, worse
+
+
+def joined(*parts):
+    """The rows of several tables in one."""
+
+    def column(values):
+        if isinstance(values[0], dict):
+            return {name: np.concatenate([value[name] for value in values]) for name in values[0]}
+        return np.concatenate(values) if isinstance(values[0], np.ndarray) else values[0]
+
+    return Judged(**{name: column([getattr(part, name) for part in parts]) for name in vars(parts[0])})
 
 
 def test_a_planted_stereotype_is_flagged_and_nothing_else():
@@ -359,11 +370,7 @@ def test_gaps_are_told_under_prompts_that_do_not_ask():
     asking = copy.deepcopy(judged)
     asking.prompt = np.full(len(asking), "asking")
     asking.shows["hat"][:] = 1
-    both = Judged(**{
-        name: {"hat": np.concatenate([value["hat"], asking.shows["hat"]])} if name == "shows"
-        else np.concatenate([value, getattr(asking, name)]) if isinstance(value, np.ndarray) else value
-        for name, value in vars(judged).items()
-    })  # fmt: skip
+    both = joined(judged, asking)
     asked = {"asking": "hat"}
     assert findings.depiction(both, ["hat"], asked) == findings.depiction(judged, ["hat"])
     assert findings.change(both, "hat", "a", asked) == findings.change(judged, "hat", "a")
@@ -507,12 +514,7 @@ def test_a_judges_errors_are_told_by_prompts_that_state_an_attribute_and_its_abs
     plain = table({"a": 0.9, "b": 0.3}, 400)
     shown, bare = (table(dict.fromkeys("ab", share), 200) for share in (1.0, 0.0))
     shown.prompt, bare.prompt = np.full(400, "hatted"), np.full(400, "bare")
-    judged = Judged(**{
-        name: {"hat": np.concatenate([part.shows["hat"] for part in (plain, shown, bare)])} if name == "shows"
-        else np.concatenate([getattr(part, name) for part in (plain, shown, bare)]) if isinstance(value, np.ndarray)
-        else value
-        for name, value in vars(plain).items()
-    })  # fmt: skip
+    judged = joined(plain, shown, bare)
     asked, seen = {"hatted": "hat", "bare": "not hat"}, misjudged(judged, 0.85)
     errors = by_prompts(seen, asked)
     assert errors["hat"].shown[1] == errors["hat"].not_shown[1] == 400
@@ -722,12 +724,9 @@ def test_a_name_that_no_font_has_is_numbered_and_a_long_one_shortened(monkeypatc
 def test_ten_thousand_pictures_take_little_time_and_memory(tmp_path):
     plan = replace(parse(TEXT), checkpoints=("one", "two", "three", "four", "five"))
     judged = table({"green": 0.9, "blue": 0.1}, 500, {"green": 0.1, "blue": 0.1})
-    parts = [replace(judged, checkpoint=np.full(len(judged), name)) for name in plan.checkpoints]
-    many = Judged(**{
-        name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("checkpoint", "prompt", "group", "corrected", "noise", "seen", "found")
-    }, shows={"hat": np.tile(judged.shows["hat"], 5), "glasses": np.zeros(10_000)},
-        features=np.random.default_rng(0).normal(size=(10_000, 64)))  # fmt: skip
+    many = joined(*(replace(judged, checkpoint=np.full(len(judged), name)) for name in plan.checkpoints))
+    many.shows["glasses"] = np.zeros(10_000, np.float32)
+    many.features = np.random.default_rng(0).normal(size=(10_000, 64))
     assert len(many) == 10_000
     begun, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     result = report.summarise(plan, {"readers": many})

@@ -12,15 +12,18 @@ import numpy as np
 from PIL import Image
 from scipy.optimize import nnls
 from scipy.stats import norm
+from statsmodels.stats.inter_rater import cohens_kappa
 
 from ..pictures import from_picture
 from .plan import stated
 from .run import PROVENANCE, AuditError
+from .table import both_judged
 
 Z = 1.96  # of a 95 % interval
 #: Below this s + t - 1 a judge tells too little of an attribute to correct anything by it.
 LEAST = 0.1
-SIDES = ("not shown", "shown")
+#: Of labelled pictures, beneath an attribute's own.
+FOLDERS = ("not shown", "shown")
 
 
 @dataclass(frozen=True)
@@ -44,9 +47,13 @@ class Errors:
     @property
     def tells(self):
         """Whether the judge tells enough of the attribute to correct anything by it."""
-        (hits, of), (rejections, others) = self.shown, self.not_shown
-        smoothed = (hits + 1) / (of + 2) + (rejections + 1) / (others + 2) - 1
-        return min(of, others) > 0 and min(smoothed, hits / of + rejections / others - 1) >= LEAST
+        counted = self.shown[1] > 0 and self.not_shown[1] > 0
+        return counted and min(sum(self._smoothed) - 1, self.seen(1.0) - self.seen(0.0)) >= LEAST
+
+    @property
+    def _smoothed(self):
+        """s and t, with one more picture judged right and one more judged wrong."""
+        return [(right + 1) / (of + 2) for right, of in (self.shown, self.not_shown)]
 
     def corrected(self, rate, count):
         """{"value", "low", "high"} of a share of so many pictures; None where the judge tells too little."""
@@ -65,8 +72,7 @@ class Errors:
 
     def _estimate(self, rate, count):
         """(middle, standard error) of the interval of Lang and Reiczigel."""
-        (hits, of), (rejections, others) = self.shown, self.not_shown
-        s, t = (hits + 1) / (of + 2), (rejections + 1) / (others + 2)
+        (s, t), (_, of), (_, others) = self._smoothed, self.shown, self.not_shown
         p = (count * rate + Z**2 / 2) / (count + Z**2)
         tells = s + t - 1
         middle = (p + t - 1) / tells
@@ -134,7 +140,7 @@ def by_labels(folder, judge, attributes):
     found = {}
     for attribute in attributes:
         counts = []
-        for side, name in enumerate(SIDES):
+        for side, name in enumerate(FOLDERS):
             files = sorted((folder / attribute / name).glob("*.png"))
             seen = [judge(generated(file)[None])["shows"].get(attribute, [np.nan])[0] for file in files]
             seen = np.array([float(one) for one in seen if not np.isnan(float(one))])
@@ -167,9 +173,8 @@ def generated(file):
 
 def kappa(one, other):
     """Agreement of two judges beyond chance (Cohen 1960), of pictures that both judged; None where there is none."""
-    both = ~np.isnan(one + other)
-    if not both.any():
+    a, b = both_judged(one, other)
+    if len(a) == 0 or (a.all() and b.all()) or not (a.any() or b.any()):
         return None
-    a, b = one[both] == 1, other[both] == 1
-    agreed, chance = np.mean(a == b), a.mean() * b.mean() + (1 - a.mean()) * (1 - b.mean())
-    return float((agreed - chance) / (1 - chance)) if chance < 1 else None
+    table = np.array([[np.sum((a == i) & (b == j)) for j in (False, True)] for i in (False, True)])
+    return float(cohens_kappa(table, return_results=False))

@@ -35,14 +35,14 @@ class FaceJudge:
             raise ImportError(
                 f"expected uniface for a judge of faces, got: {error}; pip install 'rs-corrector[faces]'"
             ) from error
-        labels = {label.lower() for label in ("Female", "Male", *fairface.RACE_LABELS, *fairface.AGE_LABELS)}
-        self.called = {name.lower(): name for name in plan.groups if name.lower() in labels}
-        self.groups = tuple(self.called.values())
-        self.attributes = [name for name in plan.attributes if name.lower() in labels]
         kinds = [
             {label.lower() for label in kind}
             for kind in (("Female", "Male"), fairface.RACE_LABELS, fairface.AGE_LABELS)
         ]
+        labels = set().union(*kinds)
+        self.called = {name.lower(): name for name in plan.groups if name.lower() in labels}
+        self.groups = tuple(self.called.values())
+        self.attributes = [name for name in plan.attributes if name.lower() in labels]
         if sum(bool(kind & self.called.keys()) for kind in kinds) > 1:
             raise AuditError(
                 f"expected groups of one kind of label, got {', '.join(self.groups)}; a face has one label "

@@ -13,6 +13,7 @@ from ..metrics import wilson
 from .comparisons import apart, reference, sign_flip
 from .errors import true_shares
 from .plan import stated
+from .table import both_judged
 
 SIDES = ("before", "after")
 
@@ -205,9 +206,8 @@ def change(judged, attribute, group, asked=None):
     """What a correction did to one attribute in one group, on the same noise: McNemar's exact test."""
     free = freely(judged, attribute, asked)
     before, after = free.cube(free.shows[attribute])[:, free.named.index(group)].T
-    both = ~np.isnan(before + after)
-    p = apart(sign_flip, after, before[:, None])
-    return {"before": interval(before[both] == 1), "after": interval(after[both] == 1), "p": p}
+    sides = dict(zip(SIDES, map(interval, both_judged(before, after))))
+    return sides | {"p": apart(sign_flip, after, before[:, None])}
 
 
 def retention(judged):
@@ -217,7 +217,7 @@ def retention(judged):
     """
     found = by_group(judged, lambda rows: interval(rows.seen == rows.group))
     for group, sides in found.items():
-        if judged.groups is not None and group not in judged.groups:
+        if not judged.can_tell(group):
             sides |= dict.fromkeys(SIDES)
         sides["not_found"] = interval(~judged.found[judged.group == group])
     return found
@@ -240,7 +240,7 @@ def consistent(judged, asked):
     Each with a 95 % interval over noises, which groups share.
     """
     named = judged.where(judged.group != "")
-    told = named if named.groups is None else named.where(np.isin(named.group, named.groups))
+    told = named.where(np.isin(named.group, [group for group in named.named if named.can_tell(group)]))
     cubes = {"stated": [], "recognised": [told.cube(told.seen == told.group)] if len(told) else []}
     for prompt, words in asked.items():
         (attribute, wanted), rows = stated(words), named.where(named.prompt == prompt)
@@ -248,15 +248,11 @@ def consistent(judged, asked):
         cubes["stated"].append(rows.cube(np.where(np.isnan(shown), np.nan, shown == wanted)))
     found = {}
     for name, parts in cubes.items():
-        means = np.concatenate([_row_means(part) for part in parts]) if parts else np.full((0, 2), np.nan)
+        over_groups = [mean_of(part.transpose(1, 0, 2)) for part in parts]  # (noises, sides)
+        means = np.concatenate(over_groups) if parts else np.full((0, 2), np.nan)
         sides = [values[~np.isnan(values)] for values in means.T]
         found[name] = {side: mean(values) if len(values) else None for side, values in zip(SIDES, sides)}
     return found
-
-
-def _row_means(cube):
-    """Means over groups, (noises, sides), NaN of nothing."""
-    return mean_of(cube.transpose(1, 0, 2))
 
 
 def content_kept(judged, attributes):
@@ -265,9 +261,9 @@ def content_kept(judged, attributes):
     for attribute in attributes:
         before, after = judged.cube(judged.shows[attribute]).transpose(2, 1, 0)
         for group, one, other in zip(found, before, after):
-            both = ~np.isnan(one + other)
-            found[group] += [np.mean(one[both] == other[both])] if both.any() else []
-    return {group: float(np.mean(same)) if same else None for group, same in found.items()}
+            same = np.equal(*both_judged(one, other))
+            found[group] += [same.mean()] if len(same) else []
+    return {group: float(np.mean(shares)) if shares else None for group, shares in found.items()}
 
 
 def by_group(judged, measure):
@@ -349,7 +345,7 @@ def parity(judged, groups, target=None, confused=None):
         confused: of `confusion`, by pictures whose prompts name a group; adds "true", shares corrected for a judge that
             mistakes one for another.
     """
-    if judged.groups is not None and not set(groups) <= set(judged.groups):
+    if not all(map(judged.can_tell, groups)):
         return {}  # who cannot be told would count as absent
     found, aim = {}, np.array([(target or {}).get(group, 1 / len(groups)) for group in groups])
     for prompt in dict.fromkeys(judged.prompt):

@@ -31,28 +31,27 @@ def worsened(judged, attributes, asked=None):
     for attribute in attributes:
         free = freely(named, attribute, asked)
         rows += _gaps("gap", free.cube(free.shows[attribute]), named.named, sign_flip, attribute)
+    known = [group for group in named.named if named.can_tell(group)]
     seen = named.cube(named.seen == named.group)
-    for g, group in enumerate(named.named):
-        if named.groups is None or group in named.groups:
-            before, after = mean_of(seen)[g]
-            p = sign_flip(seen[:, g, 0] - seen[:, g, 1])
-            rows.append(_row("recognised", group, before, after, before - after, p))
+    rows += _own("recognised", seen, named.named, lambda b, a: b - a, lambda change: sign_flip(-change), known)
     if named.quality is not None:
         spread = float(np.nanstd(named.quality[~named.corrected])) or 1.0
         rows += _gaps("quality", named.cube(named.quality / spread), named.named, t_test)
     if named.tone is not None:
         tone = named.cube(named.tone)
-        for g, group in enumerate(named.named):
-            before, after = mean_of(tone)[g]
-            p = apart(t_test, tone[:, g, 1], tone[:, g, :1])
-            rows.append(_row("tone", group, before, after, abs(after - before), p))
+        rows += _own("tone", tone, named.named, lambda b, a: abs(a - b), lambda d: apart(t_test, d, 0 * d[:, None]))
     if named.features is not None:
         distance = named.cube(distances(named))
-        for g, group in enumerate(named.named):
-            before, after = mean_of(distance)[g]
-            p = t_test(distance[:, g, 0] - distance[:, g, 1])
-            rows.append(_row("diversity", group, before, after, 1 - after / before if before else 0.0, p))
+        rows += _own("diversity", distance, named.named, lambda b, a: 1 - a / b if b else 0.0, lambda d: t_test(-d))
     return [row for row in rows if row is not None]
+
+
+def _own(what, cube, groups, worse, test, told=None):
+    """Whether something of each group's own changed: worse is of (before, after), the test of paired differences."""
+    for g, group in enumerate(groups):
+        if told is None or group in told:
+            before, after = mean_of(cube)[g]
+            yield _row(what, group, before, after, worse(before, after), test(cube[:, g, 1] - cube[:, g, 0]))
 
 
 def _gaps(what, cube, groups, test, attribute=None):

@@ -58,8 +58,9 @@ _SECTIONS = ("facets", "groups", "prompts", "neutral", "attributes", "asked", "r
 _JUDGED = ("attributes", "asked", "reference", "target", "stated", "facets")
 
 
-#: Plans that come with the pack, by name; each says where what it looks for is documented.
-SHIPPED = {file.stem: file for file in sorted((Path(__file__).parent / "plans").glob("*.txt"))}
+def shipped():
+    """{name: file} of the plans that come with the pack; each says where what it looks for is documented."""
+    return {file.stem: file for file in sorted((Path(__file__).parent / "plans").glob("*.txt"))}
 
 
 class PlanError(ValueError):

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from ..pictures import to_pixels
+from .brought import load
 from .run import AuditError
 
 QUESTION = "Does this picture show {}? Answer with yes or no."
@@ -28,20 +29,9 @@ class QuestionJudge:
     """
 
     def __init__(self, plan, folder):
-        try:
-            from transformers import AutoModelForImageTextToText, AutoProcessor
-        except ImportError as error:
-            raise ImportError(
-                f"expected transformers for a judge that is asked, got: {error}; pip install transformers"
-            ) from error
-        try:
-            self.model = AutoModelForImageTextToText.from_pretrained(folder, local_files_only=True).eval()
-            self.processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise AuditError(
-                f"expected a vision-language model of transformers in the folder {folder}, got: {error}; bring weights "
-                "and processor, none are downloaded"
-            ) from error
+        kinds = "AutoModelForImageTextToText", "AutoProcessor"
+        self.model, self.processor = load(folder, "a vision-language model", *kinds)
+        self.model.eval()
         self.name, self.groups = f"answers by {Path(folder).name}", tuple(plan.groups)
         self.group_words = [QUESTION.format(words) for words in plan.groups.values()]
         self.attributes = {name: QUESTION.format(shown) for name, (shown, _) in plan.attributes.items()}

@@ -16,7 +16,7 @@ from . import findings, harm
 from .errors import by_prompts, kappa
 from .lettering import lettering, lines, written
 from .page import FLAG, page
-from .table import LIMITS
+from .table import LIMITS, both_judged
 from .verdict import HARM, NOT_JUDGED, PASSED, decide, unjudged, verdict
 
 BEFORE, AFTER = "#D55E00", "#0072B2"  # Okabe and Ito's palette: told apart by all kinds of sight, and in grey
@@ -134,8 +134,8 @@ def agreement(one, other):
 
 
 def _unlike(one, other):
-    both = ~np.isnan(one + other)
-    return float(np.mean(one[both] != other[both])) if both.any() else None
+    unlike = np.not_equal(*both_judged(one, other))
+    return float(unlike.mean()) if len(unlike) else None
 
 
 def bars(axis, rows_before, rows_after, attribute, labels):

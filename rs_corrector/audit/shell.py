@@ -12,7 +12,7 @@ from ..testbed.audit import ReaderJudge, testbed_sampler
 from . import report, run, scale, servers, zero_shot
 from .errors import by_labels
 from .faces import FaceJudge
-from .plan import SHIPPED, PlanError, parse
+from .plan import PlanError, parse, shipped
 from .questions import QuestionJudge
 from .workflow import Workflow
 
@@ -27,15 +27,15 @@ def run_audit(args):
         AuditError: several workers for a workflow, which is drawn by its server.
     """
     shard, of = _shard(args.shard)
-    plan, out = _plan(args), args.out.resolve()
+    plan = _plan(args)
     if args.workers == 1:
         with _samplers(args, plan) as samplers, tqdm(desc="draw", unit="picture") as bar:
             plan = samplers[0].plan
-            judges, folder = _judges(args, plan), run.Folder(out, plan)
+            judges, folder = _judges(args, plan), run.Folder(args.out, plan)
             servers.draw(folder, samplers, plan.units(shard, of), _follow(bar))
     elif args.testbed and of == 1:
-        judges, folder = _judges(args, plan), run.Folder(out, plan)
-        scale.draw(out, plan, testbed_sampler, args.workers, args.ray_address)
+        judges, folder = _judges(args, plan), run.Folder(args.out, plan)
+        scale.draw(args.out, plan, testbed_sampler, args.workers, args.ray_address)
     else:
         raise run.AuditError("expected one worker for a workflow or a shard, got several; use --workers alone")
     if of > 1:
@@ -47,7 +47,7 @@ def run_audit(args):
             tables[name] = run.judged(folder, judge, progress=_follow(bar))
     errors = by_labels(args.labelled, judges[0], plan.attributes) if args.labelled else None
     result = report.summarise(plan, tables, _setting(args), dict(args.limit), errors)
-    report.write(folder, result, out)
+    report.write(folder, result, args.out)
     print(json.dumps({"verdict": result["verdict"], "exit": result["exit"]}, indent=1))
     return result["exit"]
 
@@ -85,11 +85,10 @@ def _shard(text):
 
 def _plan(args):
     if args.plan:
-        file = SHIPPED.get(str(args.plan), args.plan)
+        known = shipped()
+        file = known.get(str(args.plan), args.plan)
         if not file.is_file():
-            raise PlanError(
-                f"expected a file or one of {', '.join(SHIPPED)} as plan, got {args.plan}; correct the name"
-            )
+            raise PlanError(f"expected a file or one of {', '.join(known)} as plan, got {args.plan}; correct the name")
         return parse(file.read_text(encoding="utf-8"))
     return testbed.plan(args.images)
 

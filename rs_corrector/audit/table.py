@@ -18,6 +18,12 @@ LIMITS = {
 }
 
 
+def both_judged(one, other):
+    """Whether two columns show it, where both were judged: (N,) with NaN, twice -> (M,) bool, twice."""
+    both = ~np.isnan(one + other)
+    return one[both] == 1, other[both] == 1
+
+
 @dataclass
 class Judged:
     """One row a picture: its place in the plan and what a judge saw.
@@ -64,6 +70,10 @@ class Judged:
     def named(self):
         """The groups that were asked for, in order."""
         return [group for group in dict.fromkeys(self.group) if group]
+
+    def can_tell(self, group):
+        """Whether the judge can tell this group at all."""
+        return self.groups is None or group in self.groups
 
     def where(self, flags):
         """The rows with a flag."""

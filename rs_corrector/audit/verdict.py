@@ -55,8 +55,7 @@ def unjudged(judged, sides, neutral, limits=LIMITS, errors=None):
     for prompt in dict.fromkeys(neutral.prompt):
         if (share := max(missed(neutral.prompt == prompt, neutral))) > most:
             rows.append(row("nobody", prompt, "", share))
-    if judged.groups is not None:
-        rows += [row("group", group, group, 1.0) for group in judged.named if group not in judged.groups]
+    rows += [row("group", group, group, 1.0) for group in judged.named if not judged.can_tell(group)]
     missing, useless = {}, {name for name, error in (errors or {}).items() if not error.tells}
     for side, found in enumerate(sides):
         for each in found:
@@ -67,13 +66,8 @@ def unjudged(judged, sides, neutral, limits=LIMITS, errors=None):
     return rows + [row("attribute", attribute, group, share) for (attribute, group), share in missing.items()]
 
 
-#: What a judge need not tell, and the rest of a sentence that says so.
+#: What a judge need not tell, as a sentence calls it.
 OPTIONAL = {"quality": "quality", "diversity": "diversity", "tone": "how light skin is drawn"}
-
-
-def untold(worsened):
-    """Names of `OPTIONAL` of which a corrected audit tells nothing, as its judge does not."""
-    return [name for name in OPTIONAL if worsened and name not in {row["what"] for row in worsened}]
 
 
 #: How many of what stands out a sentence names, the largest gaps first.
@@ -98,13 +92,14 @@ def verdict(findings, corrected, worsened, not_judged):
         for row in findings
         if "reference" in row and row["reference"]["flagged"]
     ]
-    missed = list(_missed(not_judged, {row["group"] for row in findings}))
+    missed = list(_missed(not_judged, {row["group"] for row in findings if "facet" not in row}))
     if not found and any(row["rate"] is not None for row in findings):
         found = [
             f"no attribute that was {'judged' if missed else 'looked for'} stands out in any group at this number of "
             "pictures"
         ]
-    if silent := [OPTIONAL[name] for name in untold(worsened)]:
+    told = {row["what"] for row in worsened}
+    if silent := [words for what, words in OPTIONAL.items() if told and what not in told]:
         found.append(f"of {' and '.join(silent)} this judge tells nothing")
     sentence = "; ".join(harm + missed + found) + "."
     return sentence[0].upper() + sentence[1:], HARM if harm else NOT_JUDGED if missed else PASSED

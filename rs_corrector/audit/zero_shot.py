@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from ..pictures import to_pixels
+from .brought import load
 from .run import AuditError
 
 #: A wording is embedded in each of these, and the embeddings averaged (Radford et al. 2021).
@@ -67,21 +68,8 @@ def from_folder(plan, folder):
         AuditError: no such folder, or no CLIP in it.
         ImportError: transformers is not installed.
     """
-    try:
-        from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
-    except ImportError as error:
-        raise ImportError(
-            f"expected transformers for a CLIP of yours, got: {error}; pip install transformers"
-        ) from error
-    try:
-        parts = [kind.from_pretrained(folder, local_files_only=True) for kind in (CLIPModel, AutoTokenizer)]
-        prepare = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise AuditError(
-            f"expected a CLIP of transformers in the folder {folder}, got: {error}; bring its weights, tokenizer and "
-            "preprocessor, none are downloaded"
-        ) from error
-    clip, tokenizer = parts[0].eval(), parts[1]
+    clip, tokenizer, prepare = load(folder, "a CLIP", "CLIPModel", "AutoTokenizer", "AutoImageProcessor")
+    clip.eval()
 
     @torch.inference_mode()
     def embed_texts(texts):
