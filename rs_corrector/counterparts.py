@@ -21,6 +21,8 @@ import torch
 import torch.nn.functional as F
 
 WORDINGS = NEUTRAL, PREFERRED, REJECTED = "neutral", "preferred", "rejected"
+#: The wording for everybody, "a person".
+OTHERS = "others"
 
 #: The decision level is looked for at so many noise levels, from the highest on, until |D+ - D-|^2 is below this share
 #: of its largest: there it says nothing.
@@ -34,6 +36,9 @@ READ_LEVELS, READ_DRAWS = (0.4, 0.7, 1.0), 2
 #: A picture shows the rejected depiction where the evidence against it is below this share of what is usual for
 #: pictures of the preferred wording.
 SHOWN = 0.03
+#: A picture is somebody else's where the wording for everybody explains it better than the group's own wordings do, by
+#: this share of the same.
+STRANGER = 0.1
 #: A pixel is redrawn where the energy of the mean difference is above this share of the picture's largest; draws of
 #: noise that the mean is of.
 MASK_SHARE, MASK_DRAWS = 0.1, 6
@@ -191,6 +196,16 @@ def evidence_towards(checkpoint, z, batch, level, generator):
     """The same of the preferred wording alone, D = D+: (B,)."""
     preferred, rejected = _errors(checkpoint, z, batch, level, generator, (PREFERRED, REJECTED))
     return rejected - preferred
+
+
+def spared(checkpoint, z, batch, measured, generator):
+    """Flags of pictures of anybody that need nothing, (B,): the rejected wording does not explain them, or somebody
+    else is in them, who may look like that.
+    """
+    wordings = (*WORDINGS, OTHERS)
+    neutral, preferred, rejected, others = _errors(checkpoint, z, batch, measured.level, generator, wordings)
+    free = rejected - torch.minimum(neutral, preferred) > measured.enough
+    return free | (torch.minimum(neutral, rejected) - others > STRANGER * measured.evidence)
 
 
 def edit_mask(checkpoint, z, batch, level, generator):

@@ -18,8 +18,7 @@ import torch
 from . import bridge, counterparts
 from .correction import HIGHEST, weight
 from .corrector import expand, noise_to_signal
-from .counterparts import NEUTRAL, PREFERRED, REJECTED, evidence, evidence_towards, grown
-from .wordings import OTHERS
+from .counterparts import NEUTRAL, OTHERS, PREFERRED, REJECTED, evidence, evidence_towards, grown, spared
 
 #: The choice of a run that needs nothing, whichever preferred wording is chosen.
 ANY = -1
@@ -126,7 +125,7 @@ def record(checkpoint, batch, cfg, measured, whole=None):
     led = Recorder(goal, area, (RELEASE * level, ONSET * level), generator, choice)
     _draw(checkpoint, NEUTRAL, batch, cfg, hook=led)
     everybody = Recorder()
-    kept = read(evidence, _draw(checkpoint, OTHERS, batch, cfg, hook=everybody))
+    kept = spared(checkpoint, _draw(checkpoint, OTHERS, batch, cfg, hook=everybody), batch, measured, generator)
     return Batch(drawn, goal, area, shown, dropped, _joined([led.rows(~dropped, levels), everybody.rows(kept, levels)]))
 
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .choice import are_shares
-from .counterparts import NEUTRAL, PREFERRED, REJECTED
+from .counterparts import NEUTRAL, OTHERS, PREFERRED, REJECTED
 
-OTHERS = "others"
 #: Where a context takes a wording.
 PLACE = "{person}"
 #: The contexts that come with the pack, one a line.

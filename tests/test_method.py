@@ -115,6 +115,18 @@ def test_the_wordings_tell_who_shows_the_rejected_depiction(kind):
     assert told[~truth].float().mean() < 0.12, "and few others: those are not learnt from, which harms nobody"
 
 
+@pytest.mark.parametrize("kind", ["hat", "hair", "background", "distorted"])
+def test_others_who_show_it_by_right_are_spared_and_the_group_is_not(kind):
+    """At moderate rates, where among pictures of anybody more of those who show it are others than are of the group."""
+    bed, (_, measured, _) = checkpoint(kind, rates="moderate"), made(kind, rates="moderate")
+    pictures = bed.sample("others", range(64), cfg=torch.full((64,), CFG))
+    spared = counterparts.spared(bed, pictures, range(64), measured, torch.Generator().manual_seed(0))
+    shows = read_kind(pictures, kind) == PLANTED[kind][1]
+    own = read_kind(pictures, "group") == world().groups.index(PLANTED[kind][0])
+    assert (shows & own).sum() > 4 and not spared[shows & own].any()
+    assert (shows & ~own).sum() > 8 and spared[shows & ~own].float().mean() > 0.7
+
+
 def test_only_a_wash_over_everything_leaves_everything_in_its_place():
     shares = {kind: made(kind)[1].in_place for kind in ("hat", "hair", "background", "distorted")}
     assert shares.pop("distorted") > counterparts.IN_PLACE > max(shares.values())
@@ -202,7 +214,8 @@ def test_records_are_runs_of_predictions_and_others_with_the_depiction_are_left_
     assert not spared["area"].any() and len(spared["goal"]) > 12
     others = rows["goal"][~led]
     assert COUNT // 2 < len(others) < COUNT + (~batch.shown).sum()
-    assert all((read_kind(goal, "hat") == 0).all() for goal in (others, spared["goal"]))
+    green = read_kind(others, "group") == world().groups.index("green")
+    assert all((read_kind(goal, "hat") == 0).all() for goal in (others[green], spared["goal"]))
 
 
 def test_records_know_which_preferred_wording_they_show_and_anybody_shows_none():
