@@ -7,6 +7,7 @@ from .apply import RSCorrectorApply
 from .audit_aesthetics import RSCorrectorJudgeAesthetics
 from .audit_judge_clip import RSCorrectorJudgeCLIP
 from .audit_judge_faces import RSCorrectorJudgeFaces
+from .audit_judge_questions import RSCorrectorJudgeQuestions
 from .audit_judge_testbed import RSCorrectorJudgeTestbed
 from .audit_plan import RSCorrectorAuditPlan
 from .audit_report import RSCorrectorAuditReport
@@ -42,6 +43,7 @@ class RSCorrectorExtension(ComfyExtension):
             RSCorrectorJudgeTestbed,
             RSCorrectorJudgeCLIP,
             RSCorrectorJudgeFaces,
+            RSCorrectorJudgeQuestions,
             RSCorrectorJudgeAesthetics,
             RSCorrectorJudgeScore,
             RSCorrectorAuditReport,

@@ -33,6 +33,16 @@ class RSCorrectorAuditReport(io.ComfyNode):
                     step=0.01,
                     tooltip="Flag nothing whose rate differs by less than this from the typical group's.",
                 ),
+                io.String.Input(
+                    "labelled",
+                    default="",
+                    optional=True,
+                    advanced=True,
+                    tooltip=(
+                        "Name a folder in input with ATTRIBUTE/shown and ATTRIBUTE/not shown, generated PNG files that "
+                        "somebody labelled: rates are corrected for the judge's errors on them."
+                    ),
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="report", tooltip="Connect to Preview Image or Save Image: the report."),
@@ -41,9 +51,10 @@ class RSCorrectorAuditReport(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, audit, judge, second_judge=None, smallest_gap=LIMITS["gap"]):
+    def execute(cls, audit, judge, second_judge=None, smallest_gap=LIMITS["gap"], labelled=""):
         try:
-            from ..rs_corrector.audit import report, run
+            from ..rs_corrector.audit import emergence, report, run
+            from ..rs_corrector.audit.errors import by_labels
         except ImportError as error:
             raise ImportError(
                 f"expected statsmodels and matplotlib for a report, got: {error}; install both into ComfyUI's "
@@ -51,6 +62,10 @@ class RSCorrectorAuditReport(io.ComfyNode):
             ) from error
         judges = report.told_apart([judge] if second_judge is None else [judge, second_judge])
         tables = {name: run.judged(audit, each, progress=host.Progress()) for name, each in judges.items()}
-        result = report.summarise(audit.plan, tables, host.versions(), LIMITS | {"gap": smallest_gap})
+        folder = host.sorted_folder(labelled) if labelled.strip() else None
+        errors = by_labels(folder, judge, audit.plan.attributes) if folder else None
+        since = emergence.judged(audit, judge, host.Progress())
+        limits = LIMITS | {"gap": smallest_gap}
+        result = report.summarise(audit.plan, tables, host.versions(), limits, errors, since)
         picture = report.write(audit, result, audit.path)
         return io.NodeOutput(as_image(picture), result["verdict"])

@@ -2,6 +2,7 @@
 
 from comfy_api.latest import io
 
+from ..rs_corrector.audit import emergence as steps
 from ..rs_corrector.audit import run
 from . import host
 from .types import RSAudit, RSAuditPlan
@@ -30,12 +31,19 @@ class RSCorrectorAuditRun(io.ComfyNode):
                 RSAudit.Input(
                     "after", optional=True, tooltip="Connect the Run RS Audit of another checkpoint of the same plan."
                 ),
+                io.Boolean.Input(
+                    "emergence",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Turn on to see at which step attributes show; one batch more of every prompt and group.",
+                ),
             ],
             outputs=[RSAudit.Output(display_name="audit", tooltip="Connect to RS Audit Report.")],
         )
 
     @classmethod
-    def execute(cls, plan, model, corrected_model, clip, vae, name, checkpoint, after=None):
+    def execute(cls, plan, model, corrected_model, clip, vae, name, checkpoint, after=None, emergence=False):
         if checkpoint not in plan.checkpoints:
             raise run.AuditError(
                 f"expected a checkpoint of the plan ({', '.join(plan.checkpoints)}), got {checkpoint!r}; name it there"
@@ -50,12 +58,18 @@ class RSCorrectorAuditRun(io.ComfyNode):
                 encoded[words] = clip.encode_from_tokens_scheduled(clip.tokenize(words))
             return encoded[words]
 
-        def sample(unit):
+        def sample(unit, see=None):
+            def seen(step, denoised):
+                see(step, host.decode(model, vae, denoised))
+
             size = host.latent_size(model, unit.size, s["height"], s["width"])
             sides = encode(unit.words), encode(s["negative"])
             chosen = corrected_model if unit.corrected else model
-            drawn = host.draw(chosen, *sides, size, unit.seed, s["steps"], s["cfg"], s["sampler"], s["scheduler"])
+            sampling = s["steps"], s["cfg"], s["sampler"], s["scheduler"]
+            drawn = host.draw(chosen, *sides, size, unit.seed, *sampling, see=seen if see else None)
             return host.decode(model, vae, drawn)
 
         run.draw(folder, sample, todo, host.Progress(what=f"audit {name!r}"))
+        if emergence:
+            steps.draw(folder, sample, todo, host.Progress(what=f"steps of audit {name!r}"))
         return io.NodeOutput(folder)

@@ -102,6 +102,11 @@ def parser():
         help="folder ATTRIBUTE/shown and ATTRIBUTE/not shown of generated PNG files: how often "
         "the judge that decides is right",
     )
+    command.add_argument(
+        "--emergence",
+        action="store_true",
+        help="also at which step attributes show, on the testbed; otherwise Run RS Audit has it",
+    )
     comfyui = command.add_mutually_exclusive_group()
     comfyui.add_argument(
         "--server",

@@ -69,6 +69,24 @@ def judge_path(name):
     return _found(JUDGES, "a judge's weights", name)
 
 
+def judge_folders():
+    """Folders in `models/rs_judges` with a model of transformers."""
+    places = map(Path, folder_paths.get_folder_paths(JUDGES))
+    return sorted({file.parent.name for place in places for file in place.glob("*/config.json")})
+
+
+def judge_folder(name):
+    """Full path of such a folder by its name; errors as `corrector_path`."""
+    places = folder_paths.get_folder_paths(JUDGES)
+    for place in places:
+        if name in judge_folders() and (folder := Path(place, name)).is_dir():
+            return folder
+    raise FileNotFoundError(
+        f"expected a judge's model named {name!r} in one of {', '.join(places)}, got no such folder; get it from "
+        "whoever shared the workflow, or choose another"
+    )
+
+
 def pairs_folder(name):
     """Folder of a set of pairs, inside ComfyUI's output directory.
 

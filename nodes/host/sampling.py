@@ -29,7 +29,21 @@ def schedulers():
     return comfy.samplers.KSampler.SCHEDULERS
 
 
-def draw(model, positive, negative, size, seed, steps, cfg, sampler, scheduler, latents=None, mask=None, levels=None):
+def draw(
+    model,
+    positive,
+    negative,
+    size,
+    seed,
+    steps,
+    cfg,
+    sampler,
+    scheduler,
+    latents=None,
+    mask=None,
+    levels=None,
+    see=None,
+):
     """Sample a batch as KSampler does, with its progress and previews: (N, C, H, W) in model space, on the CPU.
 
     Args:
@@ -37,6 +51,7 @@ def draw(model, positive, negative, size, seed, steps, cfg, sampler, scheduler, 
         latents: (N, C, H, W) in model space to start from; None is empty.
         mask: (N, 1, H, W), drawn only where it is 1; None is everywhere.
         levels: (S + 1,) falling noise levels (VE) to go through, down to zero; None takes those of the scheduler.
+        see: None, or a function of every step's number, from 1, and prediction, (N, C, H, W) in model space.
     """
     count, height, width = size
     latent_format = model.get_model_object("latent_format")
@@ -48,7 +63,13 @@ def draw(model, positive, negative, size, seed, steps, cfg, sampler, scheduler, 
         sigmas, steps = own_level(model.get_model_object("model_sampling"), levels), len(levels) - 1
     latent = comfy.sample.fix_empty_latent_channels(model, latent)
     noise = comfy.sample.prepare_noise(latent, seed)
-    callback = latent_preview.prepare_callback(model, steps)
+    preview = latent_preview.prepare_callback(model, steps)
+
+    def callback(step, denoised, x, total):
+        preview(step, denoised, x, total)
+        if see is not None:
+            see(step + 1, denoised.float().cpu())
+
     conds = (positive, negative, latent)
     drawn = comfy.sample.sample(
         model,

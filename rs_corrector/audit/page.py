@@ -52,6 +52,9 @@ def page(result, png):
         if found["not_judged"]:
             parts += ["<h2>What the judge could not see</h2>", _not_judged(found["not_judged"])]
         parts += ["<h2>By group</h2>", _by_group(found)]
+        if told := [row for row in found["emergence"] if row["before"] or row["after"]]:
+            of = result["setting"]["sampling"]["steps"]
+            parts += [f"<h2>At which of {of} steps attributes show</h2>", _emergence(told)]
         if found["consistency"]:
             parts += ["<h2>What prompts asked for</h2>", _consistent(found["consistent"]["stated"])]
             parts += [_consistency(found["consistency"])]
@@ -157,6 +160,22 @@ def _by_group(found):
                    for side in ("before", "after")),
                  _number((found["distribution_distance"][group]["before"] or {}).get("chance"))))
         for group, kept in found["retention"].items()
+    ])  # fmt: skip
+
+
+def _emergence(rows):
+    def since(found):
+        if found is None:
+            return "never"
+        middle = f"{found['step']:g} ({found['early']:g}–{found['late']:g})"
+        return f"{middle}, {found['count']} picture{'s' * (found['count'] > 1)}"
+
+    note = (
+        "<p>Since which step the judge sees it to the end in what is predicted of the finished picture: the median, "
+        "and between which steps half of the pictures lie; of the first batch of every prompt.</p>"
+    )
+    return note + _table(("attribute, group", "without", "with"), [
+        (False, (f"{row['attribute']}, {row['group']}", since(row["before"]), since(row["after"]))) for row in rows
     ])  # fmt: skip
 
 

@@ -32,7 +32,7 @@ def told_apart(judges):
     return found
 
 
-def summarise(plan, tables, setting=None, limits=LIMITS, errors=None):
+def summarise(plan, tables, setting=None, limits=LIMITS, errors=None, since=None):
     """All findings of an audit.
 
     Args:
@@ -41,6 +41,7 @@ def summarise(plan, tables, setting=None, limits=LIMITS, errors=None):
         setting: hashes and versions to write down.
         errors: {attribute: `Errors`} of the first judge, from labelled pictures; others are told by prompts that state
             an attribute, and prompts that state its absence, where the plan has both.
+        since: what `emergence.judged` returns.
 
     Returns:
         A dict for JSON: findings, verdict, exit, and by checkpoint what is behind them.
@@ -92,6 +93,7 @@ def summarise(plan, tables, setting=None, limits=LIMITS, errors=None):
             "parity": findings.parity(
                 neutral, list(plan.groups), plan.target, findings.confusion(rows, list(plan.groups))
             ),
+            "emergence": (since or {}).get(checkpoint, []),
             "scores": findings.by_group(rows, findings.score_curve) if rows.scores else {},
         }
     result["verdict"], result["exit"] = " ".join(sentences), min(codes, key=(HARM, NOT_JUDGED, PASSED).index)

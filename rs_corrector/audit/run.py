@@ -61,31 +61,36 @@ class Folder:
         with replacing(file) as temporary:
             temporary.write_text(json.dumps({"digest": self.digest, **asdict(plan)}, indent=1) + "\n")
 
-    def files(self, unit):
-        return [self.path / "pictures" / f"{unit.name}-{row:02}.png" for row in range(unit.size)]
+    def files(self, unit, step=None):
+        """Of a unit's pictures, or of what is predicted of them at a step."""
+        folder, of = ("pictures", "") if step is None else ("steps", f"-{step:03}")
+        return [self.path / folder / f"{unit.name}{of}-{row:02}.png" for row in range(unit.size)]
 
-    def has(self, unit):
-        return all(file.is_file() for file in self.files(unit))
+    def has(self, unit, step=None):
+        return all(file.is_file() for file in self.files(unit, step))
 
-    def write(self, unit, images):
-        """Keep a unit's pictures: (N, 3, H, W) RGB in 0..1."""
+    def write(self, unit, images, step=None):
+        """Keep a unit's pictures, or what is predicted of them at a step: (N, 3, H, W) RGB in 0..1."""
         if len(images) != unit.size:
             raise AuditError(f"expected {unit.size} pictures of a batch, got {len(images)}; let it draw as many")
-        for row, (file, image) in enumerate(zip(self.files(unit), images, strict=True)):
+        for row, (file, image) in enumerate(zip(self.files(unit, step), images, strict=True)):
             said = PngImagePlugin.PngInfo()
-            said.add_text(PROVENANCE, json.dumps([self.digest, unit.name, row]))
+            said.add_text(PROVENANCE, self._mark(unit, row, step))
             said.add_text("generated_by", "a diffusion model, for an audit")
             with replacing(file) as temporary:
                 Image.fromarray(to_pixels(image)).save(temporary, format="png", pnginfo=said, compress_level=1)
 
-    def read(self, unit):
-        """A unit's pictures, each checked for where it comes from."""
+    def _mark(self, unit, row, step):
+        return json.dumps([self.digest, unit.name, row, *([] if step is None else [step])])
+
+    def read(self, unit, step=None):
+        """A unit's pictures, or what is predicted of them at a step, each checked for where it comes from."""
         images = []
-        for row, file in enumerate(self.files(unit)):
+        for row, file in enumerate(self.files(unit, step)):
             if not file.is_file():
                 raise AuditError(f"expected the picture {file}, got none; run the audit to its end first")
             with Image.open(file) as picture:
-                if picture.info.get(PROVENANCE) != json.dumps([self.digest, unit.name, row]):
+                if picture.info.get(PROVENANCE) != self._mark(unit, row, step):
                     raise AuditError(
                         f"expected a picture that was generated for this audit, got {file} without its mark; audits "
                         "judge generated pictures only, never photographs of people: remove it and run the audit again"

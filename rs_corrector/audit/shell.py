@@ -9,7 +9,7 @@ from .. import comfyui, weights
 from ..files import digest
 from ..testbed import audit as testbed
 from ..testbed.audit import ReaderJudge, testbed_sampler
-from . import report, run, scale, servers, zero_shot
+from . import emergence, report, run, scale, servers, zero_shot
 from .errors import by_labels
 from .faces import FaceJudge
 from .plan import PlanError, parse, shipped
@@ -28,6 +28,11 @@ def run_audit(args):
     """
     shard, of = _shard(args.shard)
     plan = _plan(args)
+    if args.emergence and not args.testbed:
+        raise run.AuditError(
+            "expected --testbed with --emergence, got a workflow, whose steps a server does not show; use the node Run "
+            "RS Audit for it, or leave it out"
+        )
     if args.workers == 1:
         with _samplers(args, plan) as samplers, tqdm(desc="draw", unit="picture") as bar:
             plan = samplers[0].plan
@@ -45,8 +50,14 @@ def run_audit(args):
     for name, judge in report.told_apart(judges).items():
         with tqdm(desc=f"judge, {name}", unit="picture") as bar:
             tables[name] = run.judged(folder, judge, progress=_follow(bar))
+    since = None
+    if args.emergence:
+        with tqdm(desc="draw steps", unit="picture") as bar:
+            emergence.draw(folder, testbed_sampler(plan), progress=_follow(bar))
+        with tqdm(desc="judge steps", unit="batch") as bar:
+            since = emergence.judged(folder, judges[0], _follow(bar))
     errors = by_labels(args.labelled, judges[0], plan.attributes) if args.labelled else None
-    result = report.summarise(plan, tables, _setting(args), dict(args.limit), errors)
+    result = report.summarise(plan, tables, _setting(args), dict(args.limit), errors, since)
     report.write(folder, result, args.out)
     print(json.dumps({"verdict": result["verdict"], "exit": result["exit"]}, indent=1))
     return result["exit"]

@@ -1,6 +1,7 @@
 """The audit of the testbed: its exact readers as a judge, its model as the sampler, a plan whose truth is known."""
 
 from dataclasses import replace
+from itertools import count
 
 import torch
 import torch.nn.functional as F
@@ -65,11 +66,19 @@ class Sampler:
                 )
         self.bed, self.plan, self.begin = Testbed(), plan, begin
 
-    def __call__(self, unit):
+    def __call__(self, unit, see=None):
         s = self.plan.sampling
         correct = self.begin() if self.begin and unit.corrected else None
+        steps = count(1)
+
+        def followed(x, sigma, denoised):
+            denoised = correct(x, sigma, denoised) if correct else denoised
+            see(next(steps), self.bed.decode(denoised))
+            return denoised
+
+        hook = followed if see else correct
         with torch.inference_mode():
-            drawn = self.bed.sample([unit.words] * unit.size, unit.seed, s["steps"], s["cfg"], correct=correct)
+            drawn = self.bed.sample([unit.words] * unit.size, unit.seed, s["steps"], s["cfg"], correct=hook)
             return self.bed.decode(drawn)
 
 

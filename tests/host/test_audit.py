@@ -5,11 +5,15 @@ import json
 import pytest
 import torch
 from configs import make_config
+from llava import save
+from PIL import Image, PngImagePlugin
 from plans import TESTBED
 
 from rs_corrector.cli import main
 from rs_corrector.comfyui import find
 from rs_corrector.corrector import Corrector
+from rs_corrector.pictures import to_pixels
+from rs_corrector.testbed import portraits
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +67,57 @@ def test_a_second_run_draws_nothing_anew(host, bed, apply, plan, drawn, monkeypa
     monkeypatch.setattr(comfy.sample, "sample", lambda *a, **k: pytest.fail("drawn again"))
     sources = dict(model=bed.model, corrected_model=apply(), clip=bed.clip, vae=bed.vae)
     host.run("RSCorrectorAuditRun", plan=plan, name="testbed", checkpoint="model", **sources)
+
+
+def test_at_which_step_attributes_show_is_in_the_report(host, bed, apply, plan):
+    """And steps that the node draws anew are those of the same pictures."""
+    sources = dict(model=bed.model, corrected_model=apply(), clip=bed.clip, vae=bed.vae)
+    short = host.run("RSCorrectorAuditPlan", plan=TESTBED.replace("images = 16", "images = 4"), checkpoints="model")[0]
+    run = dict(plan=short, name="steps", checkpoint="model", **sources)
+    folder = host.run("RSCorrectorAuditRun", emergence=True, **run)[0]
+    unit = next(unit for unit in short.units() if unit.group == "green" and not unit.corrected)
+    torch.testing.assert_close(folder.read(unit, short.sampling["steps"]), folder.read(unit), atol=0.1, rtol=0)
+    judge = host.run("RSCorrectorJudgeTestbed", plan=short)[0]
+    host.run("RSCorrectorAuditReport", audit=folder, judge=judge)
+    found = json.loads((folder.path / "audit.json").read_text())["checkpoints"]["model"]["emergence"]
+    hat = next(row for row in found if (row["group"], row["attribute"]) == ("green", "hat"))
+    assert hat["before"]["count"] >= 3 and 1 <= hat["before"]["early"] <= hat["before"]["late"] <= 20
+    assert hat["after"] is None
+
+
+def test_labelled_pictures_correct_the_rates_of_a_report(host, bed, plan, drawn):
+    judge, said = host.run("RSCorrectorJudgeTestbed", plan=plan)[0], PngImagePlugin.PngInfo()
+    said.add_text("prompt", "{}")
+    generator = torch.Generator().manual_seed(0)
+    rows, _ = portraits.sample_attributes(24, generator, stated=())
+    for value, side in enumerate(("not shown", "shown")):
+        place = host.base / "input" / "labelled" / "hat" / side
+        place.mkdir(parents=True)
+        rows[:, portraits.COLUMN["hat"]] = value
+        for number, picture in enumerate(portraits.draw(rows)):
+            Image.fromarray(to_pixels(picture)).save(place / f"{number}.png", pnginfo=said)
+    host.run("RSCorrectorAuditReport", audit=drawn, judge=judge, labelled="labelled")
+    result = json.loads((drawn.path / "audit.json").read_text())
+    assert result["errors"]["hat"]["source"] == "48 labelled pictures"
+    assert next(r for r in result["findings"] if r["attribute"] == "hat")["true"] is not None
+    with pytest.raises(ValueError, match="expected a name for a place inside"):
+        host.run("RSCorrectorAuditReport", audit=drawn, judge=judge, labelled="../elsewhere")
+
+
+def test_a_model_that_is_asked_judges_in_the_graph(host, plan, drawn):
+    folder = save(host.base / "models" / "rs_judges" / "asked", ["yes", "no", "hat?", "a"])
+    (host.base / "models" / "rs_judges" / "no_model").mkdir()
+    options = host.nodes["RSCorrectorJudgeQuestions"].GET_NODE_INFO_V1()["input"]["required"]["folder"][1]["options"]
+    assert options == ["asked"]
+    judge = host.run("RSCorrectorJudgeQuestions", plan=plan, folder="asked")[0]
+    assert judge.name == f"answers by {folder.name}"
+    first = host.run("RSCorrectorJudgeTestbed", plan=plan)[0]
+    host.run("RSCorrectorAuditReport", audit=drawn, judge=first, second_judge=judge)
+    result = json.loads((drawn.path / "audit.json").read_text())
+    assert result["setting"]["judges"] == ["the testbed's readers", "answers by asked"]
+    for name in ("no_model", "../rs_judges/asked"):
+        with pytest.raises(FileNotFoundError, match="expected a judge's model named .* get it from whoever"):
+            host.run("RSCorrectorJudgeQuestions", plan=plan, folder=name)
 
 
 def test_zero_shot_clip_judges_and_disagreement_is_told(host, bed, plan, drawn, vision):

@@ -59,6 +59,7 @@ NODES = {
     "RSCorrectorJudgeTestbed": (("plan",), [LOOK]),
     "RSCorrectorJudgeCLIP": (("plan", "clip_vision"), [LOOK]),
     "RSCorrectorJudgeFaces": (("plan",), [LOOK]),
+    "RSCorrectorJudgeQuestions": (("plan",), [LOOK]),
     "RSCorrectorJudgeAesthetics": (("judge", "clip_vision"), [LOOK]),
     "RSCorrectorJudgeScore": (("model", "vae", "judge", "corrector"), [LOOK]),
 }  # fmt: skip
@@ -81,7 +82,10 @@ def main():
         names = {"checkpoints": ["my_checkpoint.safetensors"], "rs_correctors": ["my_corrector.safetensors"]}
         place(
             names
-            | {"clip_vision": ["clip_vision_vit_l.safetensors"], "rs_judges": ["my_judge.onnx", "my_head.safetensors"]},
+            | {
+                "clip_vision": ["clip_vision_vit_l.safetensors"],
+                "rs_judges": ["my_judge.onnx", "my_head.safetensors", "my_vision_model/config.json"],
+            },
             server.base,
         )
         with editor(server) as page:

@@ -355,9 +355,10 @@ def place(needs, base):
     """Empty files under the names that a workflow asks for, so that the editor lists them, and the host's example."""
     Image.new("RGB", (512, 512), "grey").save(base / "input" / "example.png")
     for folder, names in needs.items():
-        (base / "models" / folder).mkdir(exist_ok=True)
         for name in names:
-            (base / "models" / folder / name).touch()
+            file = base / "models" / folder / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
 
 
 def main():
