@@ -43,7 +43,7 @@ class Family:
         context: of the prompt's embeddings; pooled: of its pooled embedding, 0 for none.
         prediction: the host's name of what it predicts: EPS, V_PREDICTION, or CONST for flow matching.
         latent_format: the host's name of its latents.
-        dimensions: of the latents, 2 for images, 3 for video.
+        dimensions: of the latents, 2 for images, 3 for video, and for images with a time axis of one frame.
         whole: the file has a text encoder and an autoencoder too.
         counted: the network wants to know how many of a prompt's tokens are words.
     """
@@ -152,6 +152,15 @@ FAMILIES = {
         prediction="CONST",
         latent_format="Flux",
         channels=16,
+    ),
+    "qwen_image": Family(
+        "comfy.ldm.qwen_image.model:QwenImageTransformer2DModel",
+        {"num_layers": 1},
+        3584,
+        prediction="CONST",
+        latent_format="Wan21",
+        channels=16,
+        dimensions=3,
     ),
     "wan": Family(
         "comfy.ldm.wan.model:WanModel",

@@ -35,7 +35,7 @@ class RSCorrectorJudgeScore(io.ComfyNode):
         host.check_latents(model, corrector.model.config)
 
         def encode(images):
-            z = host.to_model_space(model, vae.encode(images.movedim(1, -1)))
+            z = host.encode_images(model, vae, images.movedim(1, -1))
             host.load(corrector)  # the VAE may have taken its place on the device
             return z.to(corrector.load_device)
 

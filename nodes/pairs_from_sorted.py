@@ -62,7 +62,7 @@ class RSCorrectorPairsFromSorted(io.ComfyNode):
             for done, batch in enumerate(batches):
                 progress(done)
                 pixels = batch.float() / 255 if batch.dtype == torch.uint8 else batch[..., :3]
-                found.append(host.to_model_space(model, vae.encode(pixels)))
+                found.append(host.encode_images(model, vae, pixels))
             if latent is not None:
                 found.append(host.to_model_space(model, latent["samples"]))
             if not found:

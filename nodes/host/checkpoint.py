@@ -9,6 +9,7 @@ import torch
 from ...rs_corrector.counterparts import noise_seed, split
 from .conditioning import batched, keep_apart, told
 from .correction import hook as hook_into
+from .frames import frames, with_time
 from .sampling import draw, noise_range, own_level, ve_level
 
 #: Flow matching begins at nothing but noise; from this noise level (VE) on, as good as nothing is left of a picture.
@@ -79,7 +80,7 @@ class HostCheckpoint:
         found = []
         for rows, some in zip(x.split(self.at_once), split(batch, self.at_once)):
             judge = _Judge(self.model, dict(zip(wordings, self._told(wordings, some))))
-            found.append(judge.predict(signal * rows, own))
+            found.append(judge.predict(with_time(self.model, signal * rows), own))
         return [torch.cat(parts) for parts in zip(*found)]
 
 
@@ -107,7 +108,7 @@ class _Judge(comfy.samplers.CFGGuider):
         nothing = torch.zeros_like(x)
         loop = comfy.samplers.KSAMPLER(evaluate)
         self.sample(nothing, nothing, loop, torch.tensor([0.5, 0.0]), disable_pbar=True)
-        found, self.found = [d.float().cpu() for d in self.found], None
+        found, self.found = [frames(d).float().cpu() for d in self.found], None
         return found
 
 

@@ -12,6 +12,7 @@ from comfy.patcher_extension import WrappersMP
 from ...rs_corrector import weights
 from ...rs_corrector.choice import KEEP, choices
 from ...rs_corrector.correction import Correction
+from .frames import by_frame, check_served, check_shape, clips, frames
 from .requests import asked
 from .telling import tell
 
@@ -70,8 +71,10 @@ def apply(model, patcher, group, strength, window, obey=True, mask=None, keep=0.
         chosen = choices(noise, corrector.config, corrector.group_index(group), keep, choice_seed, mask)
         sampling = guider.model_patcher.get_model_object("model_sampling")
         chosen = torch.where(requests.pictures, KEEP, chosen)
-        correction = Correction(corrector, group, strength, *sigma_window(sampling, window), mask, chosen)
-        return _Run(correction, requests, node)
+        where = None if mask is None else by_frame(mask, noise)
+        bounds = sigma_window(sampling, window)
+        correction = Correction(corrector, group, strength, *bounds, where, by_frame(chosen, noise))
+        return _Run(correction, requests, chosen, node)
 
     hook(patched, begin, _Run.report)
     return patched
@@ -80,8 +83,8 @@ def apply(model, patcher, group, strength, window, obey=True, mask=None, keep=0.
 class _Run:
     """One run's steps: all pictures corrected but those that are kept, or whose prompts ask for what is corrected."""
 
-    def __init__(self, correction, requests, node):
-        self.correction, self.requests, self.node = correction, requests, node
+    def __init__(self, correction, requests, chosen, node):
+        self.correction, self.requests, self.chosen, self.node = correction, requests, chosen, node
 
     def __call__(self, x, sigma, denoised, signal):
         on_device(self.correction.corrector, x.device)
@@ -107,8 +110,8 @@ class _Run:
         return f"strength {c.strength:g}, {steps}: changed by {size:.1f} % on average"
 
     def _left_alone(self):
-        obeyed, count = int(self.requests.pictures.sum()), len(self.correction.choice)
-        kept = int((self.correction.choice == KEEP).sum()) - obeyed
+        obeyed, count = int(self.requests.pictures.sum()), len(self.chosen)
+        kept = int((self.chosen == KEEP).sum()) - obeyed
         if obeyed:
             asking = "the prompt asks" if obeyed == count else f"the prompts of {obeyed} of {count} pictures ask"
             words = ", ".join(f"'{thing}'" for thing in self.requests.things) or "what is corrected"
@@ -132,7 +135,7 @@ def hook(patched, begin, end=lambda step, levels: None):
     Args:
         patched: a model clone.
         begin: function (guider, initial noise) -> step, called as a run starts; where no noise is added the latent
-            stands for it. A step is (x, sigma, denoised, signal) -> denoised.
+            stands for it. A step is (x, sigma, denoised, signal) -> denoised, of pictures, or of a clip's `frames`.
         end: function (step, noise levels of the run), called when it is done.
 
     Returns:
@@ -141,6 +144,7 @@ def hook(patched, begin, end=lambda step, levels: None):
     runs = []
 
     def outer_sample(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
+        check_shape(noise)
         guider = executor.class_obj
         runs.append(begin(guider, noise if noise.any() else latent_image))
         try:
@@ -160,8 +164,8 @@ def hook(patched, begin, end=lambda step, levels: None):
             if not seen:  # the innermost of several: this is what the model itself predicted
                 seen.append(corrected)
             (denoised,) = seen
-            level, signal = noise_level(guider.inner_model.model_sampling, sigma)
-            own = runs[-1](x, level, denoised, signal)
+            level, signal = noise_level(guider.inner_model.model_sampling, by_frame(sigma, x))
+            own = clips(runs[-1](frames(x), level, frames(denoised), signal), x)
             return own if corrected is denoised else corrected + (own - denoised)
         finally:
             if outermost:
@@ -193,20 +197,9 @@ def noise_scale(sampling):
     return getattr(sampling, "noise_scale", 1.0)
 
 
-def check_2d(model):
-    """Refuse models of video and audio latents."""
-    latent = model.get_model_object("latent_format")
-    if getattr(latent, "latent_dimensions", 2) != 2:
-        raise ValueError(
-            f"expected a model of 2-D latents, got {type(latent).__name__} with {latent.latent_dimensions} dimensions; "
-            "use a model of 2-D latents; correctors do not serve audio, video, or images with a time axis yet, as "
-            "Qwen-Image has them"
-        )
-
-
 def check_latents(model, config):
     """Refuse a model whose latents are not the corrector's."""
-    check_2d(model)
+    check_served(model)
     latent = model.get_model_object("latent_format")
     if latent.latent_channels != config.latent_channels or type(latent).__name__ != config.latent_format:
         raise ValueError(

@@ -8,6 +8,7 @@ import torch
 from ...rs_corrector import request
 from ...rs_corrector.correction import in_turn, mask_over
 from .conditioning import encode
+from .frames import first_frame
 
 
 @dataclass
@@ -35,8 +36,9 @@ def asked(prompts, corrector, group, window, mask, noise):
         prompts: {name: [conditioning]} of a guider.
         window: (start_percent, end_percent) of the schedule in which `group` is corrected.
         mask: (M, 1, H, W) where, for the pictures in turn; None is everywhere.
-        noise: (B, C, H, W) of the run.
+        noise: (B, C, H, W) of the run, or (B, C, T, H, W).
     """
+    noise = first_frame(noise)
     count, size = len(noise), noise.shape[2:]
     everywhere = torch.ones(1, *size, dtype=torch.bool)
     corrected = everywhere if mask is None else mask_over(mask, noise)[:, 0].cpu() > 0
@@ -87,7 +89,9 @@ def during(cond, window):
 
 def part(cond, everywhere):
     """The part of the picture that a resolved conditioning is for, (R, H, W) flags; `everywhere` is all of it."""
-    height, width, top, left = cond.get("area", (*everywhere.shape[1:], 0, 0))
+    area = cond.get("area", (*everywhere.shape[1:], 0, 0))
+    half = len(area) // 2  # of what comes before height and width in time, nothing counts
+    (height, width), (top, left) = area[half - 2 : half], area[-2:]
     inside = torch.zeros_like(everywhere)
     inside[:, top : top + height, left : left + width] = True
     return inside & (cond["mask"] > 0) if "mask" in cond else inside

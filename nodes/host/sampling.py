@@ -14,7 +14,8 @@ import torch
 
 from ...rs_corrector.audit.graph import unknown
 from ...rs_corrector.audit.run import AuditError
-from .correction import check_2d, fingerprint, noise_scale
+from .correction import fingerprint, noise_scale
+from .frames import check_served, frames, has_time, with_time
 from .telling import TimeLeft
 
 #: Pixels per latent of formats on hosts that do not say it themselves; all others there have 8.
@@ -57,7 +58,7 @@ def draw(
     latent_format = model.get_model_object("latent_format")
     latent = torch.zeros(count, latent_format.latent_channels, height, width)
     if latents is not None:
-        latent = latent_format.process_out(latents)
+        latent = latent_format.process_out(with_time(model, latents))
     sigmas = None
     if levels is not None:
         sigmas, steps = own_level(model.get_model_object("model_sampling"), levels), len(levels) - 1
@@ -68,7 +69,7 @@ def draw(
     def callback(step, denoised, x, total):
         preview(step, denoised, x, total)
         if see is not None:
-            see(step + 1, denoised.float().cpu())
+            see(step + 1, frames(denoised).float().cpu())
 
     conds = (positive, negative, latent)
     drawn = comfy.sample.sample(
@@ -107,8 +108,14 @@ def noise_range(sampling):
 
 
 def to_model_space(model, latents):
-    """Latents as sockets carry them -> as the model sees them."""
-    return model.get_model_object("latent_format").process_in(latents).float().cpu()
+    """Latents as sockets carry them -> as the model sees them, (N, C, H, W); every frame is a picture."""
+    return frames(model.get_model_object("latent_format").process_in(with_time(model, latents))).float().cpu()
+
+
+def encode_images(model, vae, images):
+    """(N, H, W, 3) RGB in 0..1 -> (N, C, h, w) in model space; one by one where several would be frames of a clip."""
+    parts = images.split(1) if has_time(model) else [images]
+    return torch.cat([to_model_space(model, vae.encode(part)) for part in parts])
 
 
 def seen(model, vae, latents):
@@ -138,7 +145,8 @@ def roughly_seen(latent_format, latents):
 
 def decode(model, vae, latents):
     """Latents in model space -> (N, 3, H, W) RGB in 0..1."""
-    return vae.decode(model.get_model_object("latent_format").process_out(latents))[..., :3].movedim(-1, 1)
+    latent = model.get_model_object("latent_format").process_out(with_time(model, latents))
+    return vae.decode(latent)[..., :3].flatten(0, -4).movedim(-1, 1)
 
 
 def versions():
@@ -185,7 +193,7 @@ def latent_bytes(model, count, height, width):
 
 def describe(model):
     """(latent format, base) of a checkpoint, as a set of pairs records them."""
-    check_2d(model)
+    check_served(model)
     low, high = noise_range(model.get_model_object("model_sampling"))
     base = {
         "name": f"a checkpoint of type {type(model.model.model_config).__name__}",

@@ -5,7 +5,8 @@ import uuid
 import comfy.sampler_helpers
 from comfy.patcher_extension import WrappersMP
 
-from .correction import KEY, check_2d, hook, noise_level, sigma_window
+from .correction import KEY, hook, noise_level, sigma_window
+from .frames import check_served, frames
 
 
 class _Step:
@@ -38,7 +39,7 @@ def teach(model, preferred, rejected, begin, window=(0.0, 1.0)):
             (x, sigma, denoised, signal, difference) -> denoised, with difference D+ - D- in x0 space.
         window: (start_percent, end_percent); outside it nothing is evaluated.
     """
-    check_2d(model)
+    check_served(model)
     patched = model.clone()
     names = [f"{KEY}_{side}_{uuid.uuid4().hex}" for side in ("preferred", "rejected")]
 
@@ -55,7 +56,7 @@ def teach(model, preferred, rejected, begin, window=(0.0, 1.0)):
             return executor(base, conds, x, sigma, *args, **kwargs)
         sides = [step.guider.conds[name] for name in names]
         *own, d_preferred, d_rejected = executor(base, [*conds, *sides], x, sigma, *args, **kwargs)
-        step.difference = d_preferred - d_rejected
+        step.difference = frames(d_preferred - d_rejected)
         return own
 
     patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, evaluate)

@@ -34,13 +34,9 @@ def test_family(host, family, model, cell):
     def apply(**more):
         return host.apply(patcher, model=model, **more)
 
-    if kind.dimensions != 2:
-        with pytest.raises(ValueError, match="expected a model of 2-D latents, got .* use a model of 2-D latents"):
-            apply()
-        cell.said = "refused: video latents"
-        return
     assert kind.prediction in [c.__name__ for c in type(model.model.model_sampling).__mro__]
-    z = torch.randn(1, kind.channels, 8, 8, generator=torch.Generator().manual_seed(1))
+    time = () if kind.dimensions == 2 else (1,)
+    z = torch.randn(1, kind.channels, *time, 8, 8, generator=torch.Generator().manual_seed(1))
     positive, negative = conditioning(kind, 2), conditioning(kind, 3)
 
     def run(patched, start=0):
@@ -65,7 +61,8 @@ def test_family(host, family, model, cell):
     run(apply(), start=1)
     x, sigma, signal = seen[3]
     noise = torch.randn(z.shape, generator=torch.manual_seed(4))
-    expected = signal * model.model.process_latent_in(z) + sigma.view(-1, 1, 1, 1) * noise
+    assert x.shape == (1, kind.channels, 8, 8), "one frame is one picture"
+    expected = signal * model.model.process_latent_in(z).view_as(x) + sigma.view(-1, 1, 1, 1) * noise.view_as(x)
     torch.testing.assert_close(x.cpu(), expected, atol=1e-4, rtol=1e-4, msg="x = signal * z + sigma * n")
     cell.said = f"corrected: {kind.prediction}"
     assert sums == [float(p.detach().double().sum()) for p in model.model.parameters()], "weights unchanged"

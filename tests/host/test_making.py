@@ -187,11 +187,17 @@ def test_a_set_goes_on_with_its_own_seed_where_the_widget_has_moved_on(record, c
 
 
 def test_latents_of_every_format_are_seen_without_a_vae(host, bed):
+    """But of those that have sound packed into them."""
     import comfy.latent_formats as formats
 
     nodes, shown = sys.modules[host.nodes["RSCorrectorPairsFromWords"].__module__].host, 0
     for kind in vars(formats).values():
-        if isinstance(kind, type) and issubclass(kind, formats.LatentFormat) and kind.latent_dimensions == 2:
+        if (
+            isinstance(kind, type)
+            and issubclass(kind, formats.LatentFormat)
+            and kind.latent_dimensions != 1
+            and "AV" not in kind.__name__
+        ):
             model = bed.model.clone()
             model.add_object_patch("latent_format", kind())
             z = torch.randn(2, kind.latent_channels, 6, 4, generator=torch.manual_seed(0))

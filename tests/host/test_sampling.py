@@ -134,7 +134,8 @@ def test_a_model_of_other_latents_is_refused(bed, apply):
     for latent_format, said in (
         (formats.SD3(), "expected a model of 4-channel SD15 latents.*got 16-channel SD3"),
         (formats.SDXL(), "got 4-channel SDXL; use a corrector made for this kind of model"),
-        (formats.Wan21(), "expected a model of 2-D latents, got Wan21 with 3 dimensions"),
+        (formats.Wan21(), "expected a model of 4-channel SD15 latents.*got 16-channel Wan21"),
+        (formats.StableAudio1(), "expected a model of images or video, got StableAudio1 latents of 1 dimension; use a"),
     ):
         other = bed.model.clone()
         other.add_object_patch("latent_format", latent_format)
