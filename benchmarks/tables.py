@@ -265,7 +265,8 @@ def robustness():
 
 FAMILIES = {
     "sd15": "Stable Diffusion 1.5", "sd2_v": "Stable Diffusion 2, v-prediction", "sdxl": "SDXL",
-    "sd3": "Stable Diffusion 3", "flux": "Flux", "lumina2": "Lumina 2", "wan": "Wan 2.1",
+    "sd3": "Stable Diffusion 3", "flux": "Flux", "lumina2": "Lumina 2",
+    "qwen_image": "Qwen-Image", "wan": "Wan 2.1",
 }  # fmt: skip
 #: The host's names of what a model predicts, and how people call it.
 CALLED = {"CONST": "flow matching", "V_PREDICTION": "v-prediction"}

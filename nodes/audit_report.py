@@ -33,15 +33,14 @@ class RSCorrectorAuditReport(io.ComfyNode):
                     step=0.01,
                     tooltip="Flag nothing whose rate differs by less than this from the typical group's.",
                 ),
-                io.String.Input(
-                    "labelled",
-                    default="",
-                    optional=True,
-                    advanced=True,
-                    tooltip=(
-                        "Name a folder in input with ATTRIBUTE/shown and ATTRIBUTE/not shown, generated PNG files that "
-                        "somebody labelled: rates are corrected for the judge's errors on them."
-                    ),
+                host.advanced(
+                    io.String.Input(
+                        "labelled",
+                        default="",
+                        optional=True,
+                        tooltip="Name a folder in input with ATTRIBUTE/shown and ATTRIBUTE/not shown, generated PNG "
+                        "files that somebody labelled: rates are corrected for the judge's errors on them.",
+                    )
                 ),
             ],
             outputs=[

@@ -31,12 +31,14 @@ class RSCorrectorAuditRun(io.ComfyNode):
                 RSAudit.Input(
                     "after", optional=True, tooltip="Connect the Run RS Audit of another checkpoint of the same plan."
                 ),
-                io.Boolean.Input(
-                    "emergence",
-                    default=False,
-                    optional=True,
-                    advanced=True,
-                    tooltip="Turn on to see at which step attributes show; one batch more of every prompt and group.",
+                host.advanced(
+                    io.Boolean.Input(
+                        "emergence",
+                        default=False,
+                        optional=True,
+                        tooltip="Turn on to see at which step attributes show; one batch more of every prompt and "
+                        "group.",
+                    )
                 ),
             ],
             outputs=[RSAudit.Output(display_name="audit", tooltip="Connect to RS Audit Report.")],
