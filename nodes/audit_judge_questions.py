@@ -33,4 +33,4 @@ class RSCorrectorJudgeQuestions(io.ComfyNode):
     def execute(cls, plan, folder):
         from ..rs_corrector.audit.questions import QuestionJudge
 
-        return io.NodeOutput(QuestionJudge(plan, host.judge_folder(folder)))
+        return io.NodeOutput(QuestionJudge(plan, host.judge_folder(folder), host.training_device()))

@@ -50,6 +50,10 @@ class RSCorrectorAuditReport(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, labelled="", **_):
+        return host.contents(labelled, "*/*/*")
+
+    @classmethod
     def execute(cls, audit, judge, second_judge=None, smallest_gap=LIMITS["gap"], labelled=""):
         try:
             from ..rs_corrector.audit import emergence, report, run
@@ -60,9 +64,9 @@ class RSCorrectorAuditReport(io.ComfyNode):
                 "environment with `pip install statsmodels matplotlib`"
             ) from error
         judges = report.told_apart([judge] if second_judge is None else [judge, second_judge])
-        tables = {name: run.judged(audit, each, progress=host.Progress()) for name, each in judges.items()}
         folder = host.sorted_folder(labelled) if labelled.strip() else None
         errors = by_labels(folder, judge, audit.plan.attributes) if folder else None
+        tables = {name: run.judged(audit, each, progress=host.Progress()) for name, each in judges.items()}
         since = emergence.judged(audit, judge, host.Progress())
         limits = LIMITS | {"gap": smallest_gap}
         result = report.summarise(audit.plan, tables, host.versions(), limits, errors, since)

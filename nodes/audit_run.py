@@ -61,14 +61,14 @@ class RSCorrectorAuditRun(io.ComfyNode):
             return encoded[words]
 
         def sample(unit, see=None):
-            def seen(step, denoised):
-                see(step, host.decode(model, vae, denoised))
-
+            predicted = [] if see else None
             size = host.latent_size(model, unit.size, s["height"], s["width"])
             sides = encode(unit.words), encode(s["negative"])
             chosen = corrected_model if unit.corrected else model
             sampling = s["steps"], s["cfg"], s["sampler"], s["scheduler"]
-            drawn = host.draw(chosen, *sides, size, unit.seed, *sampling, see=seen if see else None)
+            drawn = host.draw(chosen, *sides, size, unit.seed, *sampling, predicted=predicted)
+            for step in steps.looked_at(len(predicted)) if see else ():
+                see(step, len(predicted), host.decode(model, vae, predicted[step - 1]))
             return host.decode(model, vae, drawn)
 
         run.draw(folder, sample, todo, host.Progress(what=f"audit {name!r}"))

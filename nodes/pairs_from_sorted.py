@@ -44,8 +44,7 @@ class RSCorrectorPairsFromSorted(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, folder="", **_):
-        place = host.sorted_folder(folder) if (folder or "").strip() else None  # None where it is linked
-        return None if place is None else sorted((str(p), p.stat().st_mtime_ns) for p in place.glob("*/*"))
+        return host.contents(folder, "*/*")
 
     @classmethod
     def execute(cls, model, vae, group, name, preferred=None, rejected=None, preferred_latent=None,

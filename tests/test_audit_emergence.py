@@ -30,8 +30,8 @@ class Emerging:
     def __call__(self, unit, see):
         self.calls += 1
         before, images = self.drawn(bare(unit)), self.drawn(unit)
-        for step in range(1, STEPS + 1):
-            see(step, images if step >= self.since else before)
+        for step in emergence.looked_at(STEPS):
+            see(step, STEPS, images if step >= self.since else before)
         return images
 
 
@@ -63,12 +63,36 @@ def test_it_is_found_at_which_step_a_hat_shows(tmp_path, plan):
     rows = {(row["group"], row["attribute"]): row for row in found}
     units = [u for u in emergence.watched(plan) if u.group == "green" and not u.corrected]
     hats = sum(int(measure.shown("hat", readers.read(Drawn()(unit))[0]).sum()) for unit in units)
-    assert hats >= 2 and rows["green", "hat"]["before"] == {"step": 6.0, "early": 6.0, "late": 6.0, "count": hats}
-    assert rows["green", "hat"]["after"] is None, "the correction takes it off"
+    asked = {"of": STEPS, "judged": 2 * len(units)}
+    assert hats >= 2
+    assert rows["green", "hat"]["before"] == asked | {"step": 6.0, "early": 6.0, "late": 6.0, "count": hats}
+    never = dict.fromkeys(("step", "early", "late"))
+    assert rows["green", "hat"]["after"] == asked | never | {"count": 0}, "the correction takes it off"
     assert rows["crimson", "rose"]["before"]["step"] == 1.0
     assert len(rows) == len(plan.groups) * len(plan.attributes)
-    glasses = [row["before"] for (_, attribute), row in rows.items() if attribute == "glasses" and row["before"]]
-    assert sum(row["count"] for row in glasses) < 4 * 2, "a prompt that asks for them does not count"
+    assert rows["blue", "glasses"]["before"]["judged"] == 2, "a prompt that asks for them does not count"
+
+
+def test_what_was_cut_off_is_not_judged_and_is_drawn_anew(tmp_path, plan):
+    folder, sample = run.Folder(tmp_path, plan), Emerging(since=6)
+
+    def cut_off(unit, see):
+        def some(step, of, images):
+            if unit.corrected and step == 4:
+                raise KeyboardInterrupt
+            see(step, of, images)
+
+        return sample(unit, some)
+
+    with pytest.raises(KeyboardInterrupt):
+        emergence.draw(folder, cut_off)
+    judge = testbed.ReaderJudge(plan)
+    rows = emergence.judged(folder, judge)["model"]
+    first = emergence.watched(plan)[0].group
+    rose = next(row for row in rows if (row["group"], row["attribute"]) == (first, "rose"))
+    assert rose["before"]["judged"] == 2 and rose["after"] is None, "and not: never"
+    emergence.draw(folder, sample)
+    assert all(emergence.steps_of(folder, unit) == STEPS for unit in emergence.watched(plan))
 
 
 def test_a_report_tells_it(tmp_path, plan):
@@ -80,7 +104,8 @@ def test_a_report_tells_it(tmp_path, plan):
     result = report.summarise(plan, {judge.name: run.judged(folder, judge)}, since=since)
     report.write(folder, result, tmp_path)
     page = (tmp_path / "audit.html").read_text()
-    assert "At which of 10 steps attributes show" in page and "6 (6–6), " in page and "never" in page
+    assert "At which step attributes show" in page and "of 10 steps, of which 10 were looked at" in page
+    assert "6 (6–6), " in page and "0 of 4 pictures" in page
     assert json.loads((tmp_path / "audit.json").read_text())["checkpoints"]["model"]["emergence"] == since["model"]
 
 
@@ -98,7 +123,7 @@ def test_the_testbed_shows_its_steps_and_draws_the_same(tmp_path):
     plan = testbed.plan(2)
     unit, seen = next(u for u in plan.units() if u.corrected and u.group == "green"), []
     sample = testbed.testbed_sampler(plan)
-    images = sample(unit, lambda step, predicted: seen.append((step, predicted)))
+    images = sample(unit, lambda step, of, predicted: seen.append((step, predicted)))
     torch.testing.assert_close(images, sample(unit))
     assert [step for step, _ in seen] == list(range(1, 21))
     torch.testing.assert_close(seen[-1][1], images, atol=0.05, rtol=0)

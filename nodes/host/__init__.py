@@ -10,6 +10,7 @@ from .conditioning import encode, told
 from .correction import apply, check_latents, load, manage, patches, warn_if_other_base
 from .folders import (
     audit_folder,
+    contents,
     corrector_file,
     corrector_names,
     corrector_path,
@@ -57,6 +58,7 @@ __all__ = [
     "apply",
     "audit_folder",
     "check_latents",
+    "contents",
     "check_sampling",
     "corrector_file",
     "corrector_names",

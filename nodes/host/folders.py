@@ -132,6 +132,12 @@ def sorted_folder(name):
     return _inside(folder_paths.get_input_directory(), ".", name)
 
 
+def contents(name, pattern):
+    """What is in a folder under the input directory, and since when; None of none, and where the name is linked."""
+    place = sorted_folder(name) if (name or "").strip() else None
+    return None if place is None else sorted((str(p), p.stat().st_mtime_ns) for p in place.glob(pattern))
+
+
 def _found(folder, what, name, instead=""):
     names = (name, name.replace("\\", "/"))  # the second for workflows that were saved on Windows
     path = next((path for each in names if (path := folder_paths.get_full_path(folder, each))), None)

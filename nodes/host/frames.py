@@ -5,15 +5,18 @@ Image models of video's latent format have one frame. What belongs to a picture 
 
 #: Latents of so many dimensions beside batch and channels can be corrected: pictures, and pictures in time.
 SERVED = (2, 3)
+#: Formats in which sound is packed together with pictures.
+WITH_SOUND = ("LTXAV", "MiniMaxH3AV")
 
 
 def check_served(model):
     """Refuse models of other latents, such as audio."""
     latent = model.get_model_object("latent_format")
-    if (dimensions := getattr(latent, "latent_dimensions", 2)) not in SERVED:
+    name = type(latent).__name__
+    if getattr(latent, "latent_dimensions", 2) not in SERVED or name in WITH_SOUND:
         raise ValueError(
-            f"expected a model of images or video, got {type(latent).__name__} latents of {dimensions} dimension; "
-            "use a model that draws pictures: correctors do not serve audio"
+            f"expected a model of images or of video alone, got one of {name} latents; use one that draws pictures: "
+            "correctors do not serve audio, nor video with its sound"
         )
 
 
@@ -21,7 +24,7 @@ def check_shape(latents):
     """Refuse latents of another form while they are drawn: sound and pictures packed into one."""
     if getattr(latents, "is_nested", False) or latents.ndim not in (2 + number for number in SERVED):
         raise ValueError(
-            "expected latents of pictures alone, got sound or other things in one with them; draw without the corrector"
+            "expected latents of pictures alone, got pictures packed together with sound; take the corrector out"
         )
 
 

@@ -47,6 +47,7 @@ def asked(prompts, corrector, group, window, mask, noise):
         if "negative" in name:
             continue
         conds = [cond for cond in conds if cond.get("prompt_type") != "negative" and during(cond, window)]
+        conds = [_in_space(cond) for cond in conds]
         comfy.samplers.resolve_areas_and_cond_masks_multidim(conds, size, "cpu")
         for cond in conds:
             if (tokens := cond.get("cross_attn")) is None:
@@ -87,11 +88,15 @@ def during(cond, window):
     return cond.get("start_percent", 0.0) < end and cond.get("end_percent", 1.0) > start
 
 
+def _in_space(cond):
+    """A conditioning without the part of its area that is in time, ("percentage", t, h, w, z, y, x)."""
+    kind, *area = cond.get("area") or (None,)
+    return cond | {"area": (kind, *area[1:3], *area[4:])} if kind == "percentage" and len(area) == 6 else cond
+
+
 def part(cond, everywhere):
     """The part of the picture that a resolved conditioning is for, (R, H, W) flags; `everywhere` is all of it."""
-    area = cond.get("area", (*everywhere.shape[1:], 0, 0))
-    half = len(area) // 2  # of what comes before height and width in time, nothing counts
-    (height, width), (top, left) = area[half - 2 : half], area[-2:]
+    height, width, top, left = cond.get("area", (*everywhere.shape[1:], 0, 0))
     inside = torch.zeros_like(everywhere)
     inside[:, top : top + height, left : left + width] = True
     return inside & (cond["mask"] > 0) if "mask" in cond else inside

@@ -19,7 +19,7 @@ from .frames import check_served, frames, has_time, with_time
 from .telling import TimeLeft
 
 #: Pixels per latent of formats on hosts that do not say it themselves; all others there have 8.
-_RATIOS = {"SC_Prior": 42, "SC_B": 4, "HunyuanImage21": 32, "ChromaRadiance": 1}
+_RATIOS = {"SC_Prior": 42, "SC_B": 4, "HunyuanImage21": 32, "ChromaRadiance": 1, "Wan22": 16, "LTXV": 32}
 
 
 def samplers():
@@ -43,7 +43,7 @@ def draw(
     latents=None,
     mask=None,
     levels=None,
-    see=None,
+    predicted=None,
 ):
     """Sample a batch as KSampler does, with its progress and previews: (N, C, H, W) in model space, on the CPU.
 
@@ -52,7 +52,7 @@ def draw(
         latents: (N, C, H, W) in model space to start from; None is empty.
         mask: (N, 1, H, W), drawn only where it is 1; None is everywhere.
         levels: (S + 1,) falling noise levels (VE) to go through, down to zero; None takes those of the scheduler.
-        see: None, or a function of every step's number, from 1, and prediction, (N, C, H, W) in model space.
+        predicted: a list that gets every step's prediction, (N, C, H, W) in model space; None keeps none.
     """
     count, height, width = size
     latent_format = model.get_model_object("latent_format")
@@ -68,8 +68,8 @@ def draw(
 
     def callback(step, denoised, x, total):
         preview(step, denoised, x, total)
-        if see is not None:
-            see(step + 1, frames(denoised).float().cpu())
+        if predicted is not None:
+            predicted.append(frames(denoised).float().cpu())
 
     conds = (positive, negative, latent)
     drawn = comfy.sample.sample(
@@ -80,7 +80,7 @@ def draw(
         sampler,
         scheduler,
         *conds,
-        noise_mask=mask,
+        noise_mask=None if mask is None else with_time(model, mask),
         sigmas=sigmas,
         callback=callback,
         seed=seed,

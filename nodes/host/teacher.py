@@ -44,6 +44,11 @@ def teach(model, preferred, rejected, begin, window=(0.0, 1.0)):
     names = [f"{KEY}_{side}_{uuid.uuid4().hex}" for side in ("preferred", "rejected")]
 
     def start(guider, noise):
+        if "context_handler" in guider.model_options:
+            raise ValueError(
+                "expected a model that sees all frames at once, got context windows; use a corrector that was made of "
+                "these wordings, or take the windows out"
+            )
         for name, conditioning in zip(names, (preferred, rejected)):
             guider.conds[name] = comfy.sampler_helpers.convert_cond(conditioning)
         return _Step(guider, begin(), window)

@@ -5,10 +5,12 @@ every prompt and group is drawn once more, and what is predicted at its steps is
 them.
 """
 
+import json
 from functools import partial
 
 import numpy as np
 
+from ..files import replacing
 from .findings import SIDES
 from .plan import stated
 
@@ -34,52 +36,68 @@ def draw(folder, sample, units=None, progress=lambda done, total: None):
     """Draw what is watched and not there yet.
 
     Args:
-        sample: function (unit, see) that draws a unit and calls see(step, images) at every step, from 1, with
-            predicted pictures, (N, 3, H, W) RGB in 0..1.
+        sample: function (unit, see) that draws a unit and then calls see(step, of, images) for steps that are
+            `looked_at` of as many as there were, with predicted pictures, (N, 3, H, W) RGB in 0..1.
         units: of the folder's plan; None is all of them.
         progress: as of `run.draw`.
     """
-    steps, units, done = looked_at(folder.plan.sampling["steps"]), watched(folder.plan, units), 0
-
-    def keep(unit, step, images):
-        if step in steps:
-            folder.write(unit, images, step)
-
+    units, done = watched(folder.plan, units), 0
     for unit in units:
-        if not all(folder.has(unit, step) for step in steps):
-            sample(unit, partial(keep, unit))
+        if steps_of(folder, unit) is None:
+            sample(unit, partial(_keep, folder, unit))
         done += unit.size
         progress(done, sum(unit.size for unit in units))
+
+
+def _keep(folder, unit, step, of, images):
+    folder.write(unit, images, step)
+    if step == of:  # the last, so that all are there
+        with replacing(_note(folder, unit)) as temporary:
+            temporary.write_text(json.dumps({"steps": of}))
+
+
+def _note(folder, unit):
+    return folder.path / "steps" / f"{unit.name}.json"
+
+
+def steps_of(folder, unit):
+    """How many steps a watched unit had; None where it is not there."""
+    note = _note(folder, unit)
+    return json.loads(note.read_text())["steps"] if note.is_file() else None
 
 
 def judged(folder, judge, progress=lambda done, total: None):
     """Since when attributes show, in the pictures that show them in the end.
 
     Returns:
-        {checkpoint: [{"group", "attribute", "before", "after"}]}, both sides {"step", "early", "late", "count"} or
-        None: median and quartiles of the number of the step, from 1, since which a picture shows it to the end. A
-        prompt that asks for an attribute does not count for it. Empty where nothing was drawn for it.
+        {checkpoint: [{"group", "attribute", "before", "after"}]}, both sides None where nothing was judged, or {"of",
+        "judged", "count", "step", "early", "late"}: the steps of a run, how many pictures were judged in the end and
+        how many of them show it, and median and quartiles of the number of the step, from 1, since which they do to the
+        end. A prompt that asks for an attribute does not count for it. Empty where nothing was drawn for it.
     """
     plan, since = folder.plan, {}
-    steps = looked_at(plan.sampling["steps"])
-    units = [unit for unit in watched(plan) if all(folder.has(unit, step) for step in steps)]
-    for done, unit in enumerate(units, 1):
-        seen = [judge(folder.read(unit, step))["shows"] for step in steps]
+    drawn = [(unit, of) for unit in watched(plan) if (of := steps_of(folder, unit)) is not None]
+    total, done = sum(len(looked_at(of)) for _, of in drawn), 0
+    for unit, of in drawn:
+        seen = []
+        for step in looked_at(of):
+            seen.append(judge(folder.read(unit, step))["shows"])
+            done += 1
+            progress(done, total)
         for attribute in set(plan.attributes) & seen[0].keys():
             if stated(plan.asked.get(unit.prompt, ""))[0] != attribute:
-                found = shown_since(np.stack([np.asarray(each[attribute], float) for each in seen]))
+                shown = np.stack([np.asarray(each[attribute], float) for each in seen])
                 key = unit.checkpoint, unit.group, attribute, SIDES[unit.corrected]
-                since.setdefault(key, []).extend(steps[int(place)] for place in found[~np.isnan(found)])
-        progress(done, len(units))
+                since.setdefault(key, []).append((of, shown))
     return {
         checkpoint: [
             {"group": group, "attribute": attribute}
-            | {side: _middle(since.get((checkpoint, group, attribute, side))) for side in SIDES}
+            | {side: _middle(since.get((checkpoint, group, attribute, side), [])) for side in SIDES}
             for attribute in plan.attributes
             for group in plan.groups
         ]
         for checkpoint in plan.checkpoints
-        if units
+        if drawn
     }
 
 
@@ -89,8 +107,16 @@ def shown_since(shown):
     return np.where(lasting > 0, len(shown) - lasting, np.nan)
 
 
-def _middle(steps):
-    if not steps:
+def _middle(runs):
+    """Of [(steps of a run, (S, N) shown at those that were looked at)]."""
+    judged = sum(int((~np.isnan(shown[-1])).sum()) for _, shown in runs)
+    if not judged:
         return None
-    early, median, late = np.quantile(steps, (0.25, 0.5, 0.75))
-    return {"step": float(median), "early": float(early), "late": float(late), "count": len(steps)}
+    steps = []
+    for of, shown in runs:
+        places = shown_since(shown)
+        steps += [looked_at(of)[int(place)] for place in places[~np.isnan(places)]]
+    found = dict.fromkeys(("early", "step", "late"))
+    if steps:
+        found = dict(zip(found, map(float, np.quantile(steps, (0.25, 0.5, 0.75)))))
+    return {"of": max(of for of, _ in runs), "judged": judged, "count": len(steps)} | found

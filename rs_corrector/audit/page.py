@@ -4,6 +4,8 @@ import base64
 import html
 import json
 
+from .emergence import looked_at
+
 #: Beside what stands out, for those who see no bold.
 FLAG = " \N{BLACK UP-POINTING TRIANGLE}"
 SAID = {"before": "without", "after": "with"}
@@ -52,9 +54,8 @@ def page(result, png):
         if found["not_judged"]:
             parts += ["<h2>What the judge could not see</h2>", _not_judged(found["not_judged"])]
         parts += ["<h2>By group</h2>", _by_group(found)]
-        if told := [row for row in found["emergence"] if row["before"] or row["after"]]:
-            of = result["setting"]["sampling"]["steps"]
-            parts += [f"<h2>At which of {of} steps attributes show</h2>", _emergence(told)]
+        if told := [row for row in found["emergence"] if any(row[side] and row[side]["count"] for side in SAID)]:
+            parts += ["<h2>At which step attributes show</h2>", _emergence(told)]
         if found["consistency"]:
             parts += ["<h2>What prompts asked for</h2>", _consistent(found["consistent"]["stated"])]
             parts += [_consistency(found["consistency"])]
@@ -166,13 +167,15 @@ def _by_group(found):
 def _emergence(rows):
     def since(found):
         if found is None:
-            return "never"
-        middle = f"{found['step']:g} ({found['early']:g}–{found['late']:g})"
-        return f"{middle}, {found['count']} picture{'s' * (found['count'] > 1)}"
+            return "not judged"
+        middle = f"{found['step']:g} ({found['early']:g}–{found['late']:g}), " if found["count"] else ""
+        return f"{middle}{found['count']} of {found['judged']} pictures"
 
+    of = max(row[side]["of"] for row in rows for side in SAID if row[side])
     note = (
         "<p>Since which step the judge sees it to the end in what is predicted of the finished picture: the median, "
-        "and between which steps half of the pictures lie; of the first batch of every prompt.</p>"
+        f"and between which half of the pictures lie, of {of} steps, of which {len(looked_at(of))} were looked at; of "
+        "the first batch of every prompt.</p>"
     )
     return note + _table(("attribute, group", "without", "with"), [
         (False, (f"{row['attribute']}, {row['group']}", since(row["before"]), since(row["after"]))) for row in rows

@@ -22,16 +22,19 @@ class QuestionJudge:
     Args:
         plan: what to ask for.
         folder: a model that transformers loads by AutoModelForImageTextToText and AutoProcessor, with a chat template.
+        device: where it runs, in half precision unless that is the CPU.
 
     Raises:
         AuditError: no such model in the folder, or one that has no words for yes and no.
         ImportError: transformers is not installed.
     """
 
-    def __init__(self, plan, folder):
+    def __init__(self, plan, folder, device="cpu"):
         kinds = "AutoModelForImageTextToText", "AutoProcessor"
         self.model, self.processor = load(folder, "a vision-language model", *kinds)
-        self.model.eval()
+        self.device = torch.device(device)
+        half = torch.float16 if self.device.type != "cpu" else None
+        self.model.to(self.device, half).eval()
         self.name, self.groups = f"answers by {Path(folder).name}", tuple(plan.groups)
         self.group_words = [QUESTION.format(words) for words in plan.groups.values()]
         self.attributes = {name: QUESTION.format(shown) for name, (shown, _) in plan.attributes.items()}
@@ -56,6 +59,7 @@ class QuestionJudge:
         asked = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
         text = self.processor.apply_chat_template(asked, add_generation_prompt=True)
         inputs = self.processor(images=[image], text=[text], return_tensors="pt")
+        inputs = inputs.to(self.device, self.model.dtype)  # numbers alone: tokens stay whole
         likely = self.model(**inputs).logits[0, -1].float().softmax(0)
         return [float(likely[tokens].sum()) for tokens in self.words]
 

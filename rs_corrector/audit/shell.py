@@ -24,7 +24,7 @@ def run_audit(args):
         Exit code: 0; 1 where the correction does harm beyond the limits; 3 where the judge could not see everything.
 
     Raises:
-        AuditError: several workers for a workflow, which is drawn by its server.
+        AuditError: several workers for a workflow, which is drawn by its server, or its steps, which no server shows.
     """
     shard, of = _shard(args.shard)
     plan = _plan(args)
@@ -46,6 +46,7 @@ def run_audit(args):
     if of > 1:
         print(f"drew shard {shard} of {of}; draw the others, then run without --shard for the report")
         return 0
+    errors = by_labels(args.labelled, judges[0], plan.attributes) if args.labelled else None
     tables = {}
     for name, judge in report.told_apart(judges).items():
         with tqdm(desc=f"judge, {name}", unit="picture") as bar:
@@ -56,7 +57,6 @@ def run_audit(args):
             emergence.draw(folder, testbed_sampler(plan), progress=_follow(bar))
         with tqdm(desc="judge steps", unit="batch") as bar:
             since = emergence.judged(folder, judges[0], _follow(bar))
-    errors = by_labels(args.labelled, judges[0], plan.attributes) if args.labelled else None
     result = report.summarise(plan, tables, _setting(args), dict(args.limit), errors, since)
     report.write(folder, result, args.out)
     print(json.dumps({"verdict": result["verdict"], "exit": result["exit"]}, indent=1))

@@ -1,12 +1,12 @@
 """The audit of the testbed: its exact readers as a judge, its model as the sampler, a plan whose truth is known."""
 
 from dataclasses import replace
-from itertools import count
 
 import torch
 import torch.nn.functional as F
 
 from .. import weights
+from ..audit.emergence import looked_at
 from ..audit.plan import EXAMPLE, parse
 from ..audit.run import AuditError
 from ..audit.tone import typology_angle
@@ -69,16 +69,17 @@ class Sampler:
     def __call__(self, unit, see=None):
         s = self.plan.sampling
         correct = self.begin() if self.begin and unit.corrected else None
-        steps = count(1)
+        predicted = []
 
         def followed(x, sigma, denoised):
-            denoised = correct(x, sigma, denoised) if correct else denoised
-            see(next(steps), self.bed.decode(denoised))
-            return denoised
+            predicted.append(correct(x, sigma, denoised) if correct else denoised)
+            return predicted[-1]
 
         hook = followed if see else correct
         with torch.inference_mode():
             drawn = self.bed.sample([unit.words] * unit.size, unit.seed, s["steps"], s["cfg"], correct=hook)
+            for step in looked_at(len(predicted)) if see else ():
+                see(step, len(predicted), self.bed.decode(predicted[step - 1]))
             return self.bed.decode(drawn)
 
 

@@ -82,7 +82,7 @@ def test_at_which_step_attributes_show_is_in_the_report(host, bed, apply, plan):
     found = json.loads((folder.path / "audit.json").read_text())["checkpoints"]["model"]["emergence"]
     hat = next(row for row in found if (row["group"], row["attribute"]) == ("green", "hat"))
     assert hat["before"]["count"] >= 3 and 1 <= hat["before"]["early"] <= hat["before"]["late"] <= 20
-    assert hat["after"] is None
+    assert hat["before"]["of"] == 20 and hat["after"]["count"] == 0 < hat["after"]["judged"]
 
 
 def test_labelled_pictures_correct_the_rates_of_a_report(host, bed, plan, drawn):

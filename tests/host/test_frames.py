@@ -100,9 +100,21 @@ def test_a_clip_makes_one_choice_and_has_one_mask(step):
     assert changed[0, :, :, :4].all() and not changed[0, :, :, 4:].any() and not changed[1].any()
 
 
+def test_of_an_area_in_time_its_place_counts(host):
+    from comfy.samplers import resolve_areas_and_cond_masks_multidim
+
+    requests = sys.modules[host.nodes["RSCorrectorApply"].__module__.rsplit(".", 1)[0] + ".host.requests"]
+    conds = [requests._in_space({"area": ("percentage", 0.5, 0.5, 0.25, 0.0, 0.5, 0.75)})]
+    resolve_areas_and_cond_masks_multidim(conds, (8, 8), "cpu")
+    inside = requests.part(conds[0], torch.ones(1, 8, 8, dtype=torch.bool))
+    wanted = torch.zeros(1, 8, 8, dtype=torch.bool)
+    wanted[:, 4:, 6:] = True
+    assert torch.equal(inside, wanted)
+
+
 def test_latents_of_another_form_are_refused(step):
     packed = latents(1, 1, 640)
-    with pytest.raises(ValueError, match="expected latents of pictures alone, got sound or other things"):
+    with pytest.raises(ValueError, match="expected latents of pictures alone, got pictures packed together with sound"):
         step(packed, packed)
 
 
@@ -124,12 +136,14 @@ def test_a_corrector_is_made_saved_and_applied_where_latents_have_a_time_axis(ho
     )
     drawn = checkpoint.sample("neutral", range(2), cfg=torch.tensor([2.0, 3.0]))
     mask = torch.zeros(2, 1, 8, 8)
-    mask[..., :4] = 1
+    mask[0, ..., :4] = mask[1, ..., 4:] = 1
     levels = checkpoint.levels[checkpoint.levels <= 5.0]
     again = checkpoint.sample("preferred", range(2), again=1, latents=drawn, mask=mask, levels=levels)
     assert drawn.shape == again.shape == (2, 16, 8, 8) and drawn.isfinite().all()
-    torch.testing.assert_close(again[..., 4:], drawn[..., 4:], atol=1e-3, rtol=1e-3)
-    assert not torch.allclose(again[..., :4], drawn[..., :4], atol=1e-3)
+    for row, place in zip(mask.expand_as(drawn), range(2)):
+        kept = row == 0
+        torch.testing.assert_close(again[place][kept], drawn[place][kept], atol=1e-3, rtol=1e-3)
+        assert not torch.isclose(again[place][~kept], drawn[place][~kept], atol=1e-3).all()
     sides_of_one = checkpoint.predict(drawn, 2.0, ("preferred", "rejected"), range(2))
     assert [side.shape for side in sides_of_one] == [drawn.shape] * 2 and not torch.equal(*sides_of_one)
 

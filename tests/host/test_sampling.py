@@ -135,7 +135,10 @@ def test_a_model_of_other_latents_is_refused(bed, apply):
         (formats.SD3(), "expected a model of 4-channel SD15 latents.*got 16-channel SD3"),
         (formats.SDXL(), "got 4-channel SDXL; use a corrector made for this kind of model"),
         (formats.Wan21(), "expected a model of 4-channel SD15 latents.*got 16-channel Wan21"),
-        (formats.StableAudio1(), "expected a model of images or video, got StableAudio1 latents of 1 dimension; use a"),
+        (
+            formats.StableAudio1(),
+            "expected a model of images or of video alone, got one of StableAudio1 latents; use a",
+        ),
     ):
         other = bed.model.clone()
         other.add_object_patch("latent_format", latent_format)
