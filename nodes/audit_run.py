@@ -68,7 +68,7 @@ class RSCorrectorAuditRun(io.ComfyNode):
             sampling = s["steps"], s["cfg"], s["sampler"], s["scheduler"]
             drawn = host.draw(chosen, *sides, size, unit.seed, *sampling, predicted=predicted)
             for step in steps.looked_at(len(predicted)) if see else ():
-                see(step, len(predicted), host.decode(model, vae, predicted[step - 1]))
+                see(step, len(predicted), host.decode(model, vae, predicted[step - 1][: steps.PICTURES]))
             return host.decode(model, vae, drawn)
 
         run.draw(folder, sample, todo, host.Progress(what=f"audit {name!r}"))

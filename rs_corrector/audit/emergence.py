@@ -1,11 +1,12 @@
 """At which step of sampling attributes show: the judge looks at what is predicted of the finished picture at each.
 
 What shows early is decided where noise is strong, and what shows late may be left to the last steps. The first batch of
-every prompt and group is drawn once more, and what is predicted at its steps is kept beside the pictures, marked like
+every prompt and group is drawn once more, and what is predicted of its first pictures is kept beside them, marked like
 them.
 """
 
 import json
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -14,8 +15,8 @@ from ..files import replacing
 from .findings import SIDES
 from .plan import stated
 
-#: Steps that are looked at, evenly; of a run of fewer steps all are.
-MOST = 20
+#: Steps that are looked at, evenly, of a run of fewer steps all; and so many pictures of a batch, the first.
+MOST, PICTURES = 20, 16
 
 
 def looked_at(steps):
@@ -37,16 +38,22 @@ def draw(folder, sample, units=None, progress=lambda done, total: None):
 
     Args:
         sample: function (unit, see) that draws a unit and then calls see(step, of, images) for steps that are
-            `looked_at` of as many as there were, with predicted pictures, (N, 3, H, W) RGB in 0..1.
+            `looked_at` of as many as there were, with the first predicted pictures, (`PICTURES` or fewer, 3,
+            H, W) RGB in 0..1.
         units: of the folder's plan; None is all of them.
         progress: as of `run.draw`.
     """
     units, done = watched(folder.plan, units), 0
     for unit in units:
         if steps_of(folder, unit) is None:
-            sample(unit, partial(_keep, folder, unit))
+            sample(unit, partial(_keep, folder, _few(unit)))
         done += unit.size
         progress(done, sum(unit.size for unit in units))
+
+
+def _few(unit):
+    """The first pictures of a unit."""
+    return replace(unit, size=min(unit.size, PICTURES))
 
 
 def _keep(folder, unit, step, of, images):
@@ -81,7 +88,7 @@ def judged(folder, judge, progress=lambda done, total: None):
     for unit, of in drawn:
         seen = []
         for step in looked_at(of):
-            seen.append(judge(folder.read(unit, step))["shows"])
+            seen.append(judge(folder.read(_few(unit), step))["shows"])
             done += 1
             progress(done, total)
         for attribute in set(plan.attributes) & seen[0].keys():

@@ -175,7 +175,7 @@ def _emergence(rows):
     note = (
         "<p>Since which step the judge sees it to the end in what is predicted of the finished picture: the median, "
         f"and between which half of the pictures lie, of {of} steps, of which {len(looked_at(of))} were looked at; of "
-        "the first batch of every prompt.</p>"
+        "the first pictures of every prompt.</p>"
     )
     return note + _table(("attribute, group", "without", "with"), [
         (False, (f"{row['attribute']}, {row['group']}", since(row["before"]), since(row["after"]))) for row in rows

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from .. import weights
-from ..audit.emergence import looked_at
+from ..audit.emergence import PICTURES, looked_at
 from ..audit.plan import EXAMPLE, parse
 from ..audit.run import AuditError
 from ..audit.tone import typology_angle
@@ -79,7 +79,7 @@ class Sampler:
         with torch.inference_mode():
             drawn = self.bed.sample([unit.words] * unit.size, unit.seed, s["steps"], s["cfg"], correct=hook)
             for step in looked_at(len(predicted)) if see else ():
-                see(step, len(predicted), self.bed.decode(predicted[step - 1]))
+                see(step, len(predicted), self.bed.decode(predicted[step - 1][:PICTURES]))
             return self.bed.decode(drawn)
 
 
