@@ -137,7 +137,7 @@ def test_a_model_of_other_latents_is_refused(bed, apply):
         (formats.Wan21(), "expected a model of 4-channel SD15 latents.*got 16-channel Wan21"),
         (
             formats.StableAudio1(),
-            "expected a model of images or of video alone, got one of StableAudio1 latents; use a",
+            "expected a model of images or of video alone, got one of StableAudio1 latents; use one",
         ),
     ):
         other = bed.model.clone()
