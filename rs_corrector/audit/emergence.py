@@ -12,8 +12,8 @@ from functools import partial
 import numpy as np
 
 from ..files import replacing
-from .findings import SIDES
 from .plan import stated
+from .table import SIDES
 
 #: Steps that are looked at, evenly, of a run of fewer steps all; and so many pictures of a batch, the first.
 MOST, PICTURES = 20, 16

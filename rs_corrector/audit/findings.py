@@ -13,9 +13,7 @@ from ..metrics import wilson
 from .comparisons import apart, reference, sign_flip
 from .errors import true_shares
 from .plan import stated
-from .table import both_judged
-
-SIDES = ("before", "after")
+from .table import SIDES, both_judged
 
 
 def interval(flags):

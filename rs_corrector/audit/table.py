@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+#: Without and with the correction.
+SIDES = ("before", "after")
 #: Limits that decide a verdict; a caller may change each.
 LIMITS = {
     "significance": 0.05,  # of what stands out, of all comparisons of a report together, by Holm
