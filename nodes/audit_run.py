@@ -60,6 +60,9 @@ class RSCorrectorAuditRun(io.ComfyNode):
                 encoded[words] = clip.encode_from_tokens_scheduled(clip.tokenize(words))
             return encoded[words]
 
+        def decode(latents):
+            return host.decode(model, vae, latents)
+
         def sample(unit, see=None):
             predicted = [] if see else None
             size = host.latent_size(model, unit.size, s["height"], s["width"])
@@ -67,9 +70,9 @@ class RSCorrectorAuditRun(io.ComfyNode):
             chosen = corrected_model if unit.corrected else model
             sampling = s["steps"], s["cfg"], s["sampler"], s["scheduler"]
             drawn = host.draw(chosen, *sides, size, unit.seed, *sampling, predicted=predicted)
-            for step in steps.looked_at(len(predicted)) if see else ():
-                see(step, len(predicted), host.decode(model, vae, predicted[step - 1][: steps.PICTURES]))
-            return host.decode(model, vae, drawn)
+            if see:
+                steps.show(see, predicted, decode)
+            return decode(drawn)
 
         run.draw(folder, sample, todo, host.Progress(what=f"audit {name!r}"))
         if emergence:

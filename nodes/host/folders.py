@@ -77,14 +77,11 @@ def judge_folders():
 
 def judge_folder(name):
     """Full path of such a folder by its name; errors as `corrector_path`."""
-    places = folder_paths.get_folder_paths(JUDGES)
-    for place in places:
-        if name in judge_folders() and (folder := Path(place, name)).is_dir():
-            return folder
-    raise FileNotFoundError(
-        f"expected a judge's model named {name!r} in one of {', '.join(places)}, got no such folder; get it from "
-        "whoever shared the workflow, or choose another"
-    )
+    places = folder_paths.get_folder_paths(JUDGES) if name in judge_folders() else []
+    folder = next((folder for place in places if (folder := Path(place, name)).is_dir()), None)
+    if folder is None:
+        raise _missing(JUDGES, "a judge's model", name, got="folder")
+    return folder
 
 
 def pairs_folder(name):
@@ -142,12 +139,16 @@ def _found(folder, what, name, instead=""):
     names = (name, name.replace("\\", "/"))  # the second for workflows that were saved on Windows
     path = next((path for each in names if (path := folder_paths.get_full_path(folder, each))), None)
     if path is None:
-        places = ", ".join(folder_paths.get_folder_paths(folder))
-        raise FileNotFoundError(
-            f"expected {what} named {name!r} in one of {places}, got no such file; get it from whoever shared the "
-            f"workflow{instead}, or choose another"
-        )
+        raise _missing(folder, what, name, instead)
     return path
+
+
+def _missing(folder, what, name, instead="", got="file"):
+    places = ", ".join(folder_paths.get_folder_paths(folder))
+    return FileNotFoundError(
+        f"expected {what} named {name!r} in one of {places}, got no such {got}; get it from whoever shared the "
+        f"workflow{instead}, or choose another"
+    )
 
 
 def _inside(root, folder, name):

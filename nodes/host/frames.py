@@ -11,9 +11,8 @@ WITH_SOUND = ("LTXAV", "MiniMaxH3AV")
 
 def check_served(model):
     """Refuse models of other latents, such as audio."""
-    latent = model.get_model_object("latent_format")
-    name = type(latent).__name__
-    if getattr(latent, "latent_dimensions", 2) not in SERVED or name in WITH_SOUND:
+    name = type(model.get_model_object("latent_format")).__name__
+    if _dimensions(model) not in SERVED or name in WITH_SOUND:
         raise ValueError(
             f"expected a model of images or of video alone, got one of {name} latents; use one that draws pictures: "
             "correctors do not serve audio, nor video with its sound"
@@ -29,7 +28,7 @@ def check_shape(latents):
 
 
 def has_time(model):
-    return getattr(model.get_model_object("latent_format"), "latent_dimensions", 2) == 3
+    return _dimensions(model) == 3
 
 
 def with_time(model, latents):
@@ -55,3 +54,7 @@ def clips(pictures, like):
 def by_frame(rows, latents):
     """(B, ...) of a batch's pictures -> (B * T, ...) of their frames."""
     return rows.repeat_interleave(latents.shape[2], 0) if latents.ndim == 5 else rows
+
+
+def _dimensions(model):
+    return getattr(model.get_model_object("latent_format"), "latent_dimensions", 2)

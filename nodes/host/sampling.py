@@ -30,21 +30,8 @@ def schedulers():
     return comfy.samplers.KSampler.SCHEDULERS
 
 
-def draw(
-    model,
-    positive,
-    negative,
-    size,
-    seed,
-    steps,
-    cfg,
-    sampler,
-    scheduler,
-    latents=None,
-    mask=None,
-    levels=None,
-    predicted=None,
-):
+def draw(model, positive, negative, size, seed, steps, cfg, sampler, scheduler, latents=None, mask=None, levels=None,
+         predicted=None):  # fmt: skip
     """Sample a batch as KSampler does, with its progress and previews: (N, C, H, W) in model space, on the CPU.
 
     Args:
@@ -58,7 +45,7 @@ def draw(
     latent_format = model.get_model_object("latent_format")
     latent = torch.zeros(count, latent_format.latent_channels, height, width)
     if latents is not None:
-        latent = latent_format.process_out(with_time(model, latents))
+        latent = from_model_space(model, latents)
     sigmas = None
     if levels is not None:
         sigmas, steps = own_level(model.get_model_object("model_sampling"), levels), len(levels) - 1
@@ -112,6 +99,11 @@ def to_model_space(model, latents):
     return frames(model.get_model_object("latent_format").process_in(with_time(model, latents))).float().cpu()
 
 
+def from_model_space(model, latents):
+    """(N, C, H, W) as the model sees them -> latents as sockets carry them."""
+    return model.get_model_object("latent_format").process_out(with_time(model, latents))
+
+
 def encode_images(model, vae, images):
     """(N, H, W, 3) RGB in 0..1 -> (N, C, h, w) in model space; one by one where several would be frames of a clip."""
     parts = images.split(1) if has_time(model) else [images]
@@ -145,8 +137,7 @@ def roughly_seen(latent_format, latents):
 
 def decode(model, vae, latents):
     """Latents in model space -> (N, 3, H, W) RGB in 0..1."""
-    latent = model.get_model_object("latent_format").process_out(with_time(model, latents))
-    return vae.decode(latent)[..., :3].flatten(0, -4).movedim(-1, 1)
+    return vae.decode(from_model_space(model, latents))[..., :3].flatten(0, -4).movedim(-1, 1)
 
 
 def versions():

@@ -26,29 +26,40 @@ def looked_at(steps):
 
 def watched(plan, units=None):
     """Of some units those that are watched: the first batch of every prompt, of every group and side."""
-    first = {}
-    for unit in plan.units():
+    first, every = {}, plan.units()
+    for unit in every:
         if unit.group:
             first.setdefault((unit.checkpoint, unit.prompt, unit.group, unit.corrected), unit)
-    return [unit for unit in (plan.units() if units is None else units) if unit in first.values()]
+    chosen = set(first.values())
+    return [unit for unit in (every if units is None else units) if unit in chosen]
 
 
 def draw(folder, sample, units=None, progress=lambda done, total: None):
     """Draw what is watched and not there yet.
 
     Args:
-        sample: function (unit, see) that draws a unit and then calls see(step, of, images) for steps that are
-            `looked_at` of as many as there were, with the first predicted pictures, (`PICTURES` or fewer, 3,
-            H, W) RGB in 0..1.
+        sample: function (unit, see) that draws a unit and then calls see(step, of, images) as `show` does.
         units: of the folder's plan; None is all of them.
         progress: as of `run.draw`.
     """
-    units, done = watched(folder.plan, units), 0
+    units = watched(folder.plan, units)
+    total, done = sum(unit.size for unit in units), 0
     for unit in units:
         if steps_of(folder, unit) is None:
             sample(unit, partial(_keep, folder, _few(unit)))
         done += unit.size
-        progress(done, sum(unit.size for unit in units))
+        progress(done, total)
+
+
+def show(see, predicted, decode):
+    """Call see(step, of, images) for the steps that are `looked_at`, with the first `PICTURES` of each.
+
+    Args:
+        predicted: latents of every step, (N, ...) each.
+        decode: function of latents -> (N, 3, H, W) RGB in 0..1.
+    """
+    for step in looked_at(len(predicted)):
+        see(step, len(predicted), decode(predicted[step - 1][:PICTURES]))
 
 
 def _few(unit):

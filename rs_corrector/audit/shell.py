@@ -55,7 +55,7 @@ def run_audit(args):
     if args.emergence:
         with tqdm(desc="draw steps", unit="picture") as bar:
             emergence.draw(folder, testbed_sampler(plan), progress=_follow(bar))
-        with tqdm(desc="judge steps", unit="batch") as bar:
+        with tqdm(desc="judge steps", unit="step") as bar:
             since = emergence.judged(folder, judges[0], _follow(bar))
     result = report.summarise(plan, tables, _setting(args), dict(args.limit), errors, since)
     report.write(folder, result, args.out)

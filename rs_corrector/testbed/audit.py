@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from .. import weights
-from ..audit.emergence import PICTURES, looked_at
+from ..audit.emergence import show
 from ..audit.plan import EXAMPLE, parse
 from ..audit.run import AuditError
 from ..audit.tone import typology_angle
@@ -78,8 +78,8 @@ class Sampler:
         hook = followed if see else correct
         with torch.inference_mode():
             drawn = self.bed.sample([unit.words] * unit.size, unit.seed, s["steps"], s["cfg"], correct=hook)
-            for step in looked_at(len(predicted)) if see else ():
-                see(step, len(predicted), self.bed.decode(predicted[step - 1][:PICTURES]))
+            if see:
+                show(see, predicted, self.bed.decode)
             return self.bed.decode(drawn)
 
 

@@ -7,22 +7,14 @@ import checkpoints
 import pytest
 import torch
 from checkpoints import conditioning
-from configs import make_config
-from families import loaded_corrector
+from families import corrector_for, loaded_corrector
 
-from rs_corrector.corrector import Corrector
 from rs_corrector.wordings import Wordings
 
 
 @pytest.fixture(scope="module")
 def patcher(host):
-    torch.manual_seed(0)
-    config = make_config(latent_format="Wan21", latent_channels=16, sigma_min=0.02, sigma_max=80.0)
-    with torch.inference_mode(False):
-        corrector = Corrector(config)
-        for parameter in corrector.parameters():
-            torch.nn.init.normal_(parameter, std=0.05)
-    return loaded_corrector(host, corrector.eval().requires_grad_(False))
+    return loaded_corrector(host, corrector_for(checkpoints.FAMILIES["wan"]))
 
 
 @pytest.fixture
