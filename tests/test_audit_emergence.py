@@ -10,7 +10,8 @@ from drawn import Drawn
 from rs_corrector.audit import emergence, report, run
 from rs_corrector.cli import main
 from rs_corrector.testbed import audit as testbed
-from rs_corrector.testbed import measure, readers
+from rs_corrector.testbed import measure, portraits, readers
+from rs_corrector.testbed.model import choosing
 
 STEPS = 10
 
@@ -127,6 +128,18 @@ def test_the_testbed_shows_its_steps_and_draws_the_same(tmp_path):
     torch.testing.assert_close(images, sample(unit))
     assert [step for step, _ in seen] == list(range(1, 21))
     torch.testing.assert_close(seen[-1][1], images, atol=0.05, rtol=0)
+
+
+def test_the_testbed_is_audited_as_a_node_corrects_it(monkeypatch):
+    """Every picture chooses what it is to show, and not all of them the first."""
+    chosen = []
+    monkeypatch.setattr(testbed, "choosing", lambda *run: chosen.append(choosing(*run)) or chosen[-1])
+    plan = testbed.plan(32)
+    unit = next(u for u in plan.units() if u.corrected and u.group == "blue")
+    hair = readers.read(testbed.testbed_sampler(plan)(unit))[0][:, portraits.COLUMN["hair"]]
+    assert [correction.group for correction in chosen] == ["green", "gold", "blue", "crimson"]
+    wanted = torch.tensor([portraits.HAIR.index(c) for c in ("black", "brown", "ginger", "blond")])[chosen[2].choice]
+    assert len(hair.unique()) == 4 and (hair == wanted).float().mean() > 0.5, "the others had another by right"
 
 
 def test_a_workflow_whose_steps_nobody_shows_is_refused(tmp_path, capsys):

@@ -10,9 +10,8 @@ from ..audit.emergence import show
 from ..audit.plan import EXAMPLE, parse
 from ..audit.run import AuditError
 from ..audit.tone import typology_angle
-from ..correction import Correction
 from . import measure, portraits, readers
-from .model import Testbed
+from .model import Testbed, choosing
 
 
 class ReaderJudge:
@@ -51,7 +50,7 @@ class Sampler:
     """Draws a plan's units with the embedded testbed model, by Euler's method at its own noise levels and size.
 
     Args:
-        begin: None, or a function () -> (x, sigma, denoised) -> denoised, called for every corrected unit.
+        begin: None, or a function (unit) -> (x, sigma, denoised) -> denoised, called for every corrected unit.
 
     Raises:
         AuditError: the plan states anything else.
@@ -68,7 +67,7 @@ class Sampler:
 
     def __call__(self, unit, see=None):
         s = self.plan.sampling
-        correct = self.begin() if self.begin and unit.corrected else None
+        correct = self.begin(unit) if self.begin and unit.corrected else None
         predicted = []
 
         def followed(x, sigma, denoised):
@@ -87,8 +86,8 @@ def testbed_sampler(plan):
     """The embedded testbed model, the shipped corrector on for all of its groups at once."""
     corrector = weights.load(weights.SHIPPED)
 
-    def begin():
-        corrections = [Correction(corrector, group) for group in corrector.config.groups]
+    def begin(unit):
+        corrections = [choosing(corrector, group, unit.size, unit.seed) for group in corrector.config.groups]
 
         def correct(x, sigma, denoised):  # all read the prediction as it was, as several Applies do
             return denoised + sum(correction(x, sigma, denoised) - denoised for correction in corrections)

@@ -14,8 +14,6 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from .. import card, weights
-from ..choice import choices
-from ..correction import Correction
 from ..method import RECIPE
 from ..pairs import RECORDS, Pairs, Writer, read
 from ..recipe import STEPS, WIDTH, train
@@ -61,19 +59,15 @@ def record(bed, folder, args):
     return writer.pairs
 
 
-def choosing(corrector, group, count):
-    """The correction of one run of so many pictures, each of which chooses what it is to show."""
-    noise = model.initial_noise(count, measure.REPORTING_SEED, LATENT)
-    return Correction(corrector, group, choice=choices(noise, corrector.config, corrector.group_index(group)))
-
-
 def measured(bed, corrector, count):
     """What a corrector of the planted stereotypes does, on so many pictures a group of the reporting seeds."""
     metrics, before = {"images": count}, measure.drawn(bed, count)
     known = comparison.readings(measure.WORLD, before)
     for attribute in portraits.STEREOTYPES:
         group = portraits.STEREOTYPES[attribute].group
-        after = measure.drawn(bed, count, partial(choosing, corrector, group, count))
+        after = measure.drawn(
+            bed, count, partial(model.choosing, corrector, group, count, measure.REPORTING_SEED, LATENT)
+        )
         metrics[group] = measure.report(attribute, before, after, known, portraits.others(attribute))
     return metrics
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
+from ..choice import choices
+from ..correction import Correction
 from .sampling import euler
 
 CHECKPOINT = Path(__file__).with_name("testbed_model.safetensors")
@@ -199,6 +201,12 @@ def load_text(module, state):
 def initial_noise(count, seed, size=8):
     """The noise that a batch begins with, drawn as ComfyUI draws it: (N, 4, size, size)."""
     return torch.randn(count, 4, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def choosing(corrector, group, count, seed, size=8):
+    """The correction of one run of so many pictures, each of which chooses what it is to show by its initial noise."""
+    noise = initial_noise(count, seed, size)
+    return Correction(corrector, group, choice=choices(noise, corrector.config, corrector.group_index(group)))
 
 
 def schedule(table, steps):
