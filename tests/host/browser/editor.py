@@ -14,8 +14,10 @@ QUIET = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
+#: It opens what was on its canvas last, or its own first workflow, after everything else.
 READY = (
-    "() => window.app?.graph && window.app.extensionManager && window.LiteGraph.registered_node_types.RSCorrectorApply"
+    "() => window.LiteGraph?.registered_node_types.RSCorrectorApply && "
+    "window.app?.extensionManager?.workflow?.activeWorkflow"
 )
 #: What a newcomer is shown only once.
 SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Queue.MaxHistoryItems": 8, "Comfy.Minimap.Visible": False}
