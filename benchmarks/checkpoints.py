@@ -220,10 +220,9 @@ def evaluation(family, size, rows=1):
 
 def known(module, config):
     """A network's configuration without what this host does not know yet."""
-    parameters = getattr(import_module(module), "FluxParams", None)
-    if parameters is None:
-        return config
-    return {key: value for key, value in config.items() if key in parameters.__dataclass_fields__}
+    kinds = [kind for name, kind in vars(import_module(module)).items() if name.endswith("Params")]
+    names = {name for kind in kinds for name in kind.__dataclass_fields__}
+    return {key: value for key, value in config.items() if not names or key in names}
 
 
 def encoders():

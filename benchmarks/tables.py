@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import ladder_report
+from families import FAMILIES
 
 from rs_corrector import weights
 from rs_corrector.testbed import portraits
@@ -263,24 +264,21 @@ def robustness():
     ]
 
 
-FAMILIES = {
-    "sd15": "Stable Diffusion 1.5", "sd2_v": "Stable Diffusion 2, v-prediction", "sdxl": "SDXL",
-    "sd3": "Stable Diffusion 3", "flux": "Flux", "lumina2": "Lumina 2",
-    "qwen_image": "Qwen-Image", "wan": "Wan 2.1",
-}  # fmt: skip
 #: The host's names of what a model predicts, and how people call it.
-CALLED = {"CONST": "flow matching", "V_PREDICTION": "v-prediction"}
+CALLED = {"CONST": "flow matching", "COSMOS_RFLOW": "flow matching", "V_PREDICTION": "v-prediction"}
 
 
 def families():
     """What each host's tests saw of every family."""
     hosts = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("matrix-*.json"))]
     rows = ["| family | " + " | ".join(f"ComfyUI {h['host']}" for h in hosts) + " |", "|---" * (1 + len(hosts)) + "|"]
-    for family in hosts[0]["families"]:
-        cells = [c for h in hosts for c in h["cells"] if c["name"] == f"test_family[{family}]"]
-        said = [c["reason"].partition(": ") for c in cells]
-        said = [f"{done}: {CALLED.get(what, what)}" for done, _, what in said]
-        rows.append(f"| {FAMILIES.get(family, family)} | " + " | ".join(said) + " |")
+    for key, family in FAMILIES.items():
+        row = []
+        for h in hosts:
+            cell = next(cell for cell in h["cells"] if cell["name"] == f"test_family[{key}]")
+            done, _, what = cell["reason"].partition(": ")
+            row.append(f"{done}: {CALLED.get(what, what)}" if cell["outcome"] == "passed" else "not in this host")
+        rows.append(f"| {family.name} | " + " | ".join(row) + " |")
     counts = [
         f"{sum(c['outcome'] == 'passed' for c in h['cells'])} of {len(h['cells'])} cells hold on ComfyUI {h['host']} "
         f"({len(h['samplers'])} samplers, {len(h['schedulers'])} schedulers, {len(h['guiders'])} guiders)"

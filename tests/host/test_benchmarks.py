@@ -9,6 +9,8 @@ import torch
 from ladder_bench import Rung
 from rivals import CASES, METHODS, UNTUNED, method
 
+from rs_corrector.testbed import portraits
+
 CASE = CASES["hat"]
 QUICK = {"gradient_noise_aware": {"steps": 30}, "gradient_clean": {"steps": 30}}
 ADDED = {"sega": 2, "prompt_teacher": 2}
@@ -63,14 +65,16 @@ def test_depictions_are_measured_in_captions_that_were_not_recorded(host, tmp_pa
 
 def test_every_effort_is_measured_with_what_it_takes(host, tmp_path, monkeypatch):
     monkeypatch.setattr(making, "IMAGES", {"quick": making.IMAGES["quick"]})
-    monkeypatch.setattr(making, "RUNG", Rung(8))
+    monkeypatch.setattr(making, "RUNG", Rung(8, several=True))
+    two = {kind: portraits.STEREOTYPES[kind] for kind in ("hat", "hair")}
+    monkeypatch.setattr(portraits, "STEREOTYPES", two)
     kept = host.model, host.clip, host.size
     with torch.inference_mode(False):
         found = making.run(host, 4, 5, tmp_path / "found.json")["quick"]
     host.use(*kept)
-    assert found["testbed"].keys() == CASES.keys() and "ghost_ratio" in found["testbed"]["hat"]
+    assert found["testbed"].keys() == two.keys() and "ghost_ratio" in found["testbed"]["hat"]
     evaluations = found["make_evaluations"]["hat"]
-    assert 0 < evaluations <= 5000 and found["ladder32"]["hat"]["make_evaluations"] <= 5000
+    assert 0 < evaluations <= 5000 and found["ladder32"]["hair"]["make_evaluations"] <= 5000
     assert all(seconds > 0 for seconds in (*found["record_s"].values(), found["train_s"]))
 
 

@@ -4,7 +4,7 @@ import checkpoints
 import pytest
 import torch
 from checkpoints import conditioning
-from families import corrector_for, loaded_corrector
+from correctors import corrector_for, loaded_corrector
 
 from rs_corrector.corrector import Corrector
 

@@ -9,11 +9,11 @@ from rs_corrector import weights
 from rs_corrector.corrector import Corrector
 
 
-def corrector_for(family):
+def corrector_for(family, **changes):
     """An untrained corrector for a family's latents, its head not zero."""
     torch.manual_seed(0)
     latents = dict(latent_format=family.latent_format, latent_channels=family.channels)
-    config = make_config(**latents | dict(sigma_min=0.02, sigma_max=80.0, windows=[(0.0, 1.0)]))
+    config = make_config(**latents | dict(sigma_min=0.02, sigma_max=80.0, windows=[(0.0, 1.0)]) | changes)
     with torch.inference_mode(False):
         corrector = Corrector(config)
         for parameter in corrector.parameters():
