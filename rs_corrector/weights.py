@@ -90,15 +90,22 @@ def load(path):
 def fingerprint(tensors):
     """A name for a checkpoint: 16 hex digits from the head of each of its UNet's tensors, rounded to fp16.
 
-    Names, order and tensor layout play no part, so both key conventions and both precisions agree.
+    Names, order and tensor layout play no part, so both key conventions and both precisions agree. A quantised tensor
+    is not dequantised: the head of what is stored counts, so that a quantised copy has a name of its own.
     """
-    digests = sorted(
-        hashlib.sha256(
-            str(t.numel()).encode() + t.detach().flatten()[:64].to("cpu", torch.float16).numpy().tobytes()
-        ).digest()
-        for t in tensors
-    )
+    digests = sorted(hashlib.sha256(str(t.numel()).encode() + _head(t.detach())).digest() for t in tensors)
     return hashlib.sha256(b"".join(digests)).hexdigest()[:16]
+
+
+def _head(tensor, count=64):
+    """The first so many values as bytes, by slices alone: the rest is neither copied nor dequantised."""
+    if hasattr(tensor, "__tensor_flatten__"):
+        parts, _ = tensor.__tensor_flatten__()
+        return b"".join(_head(getattr(tensor, part).reshape(-1).view(torch.uint8)) for part in parts)
+    while tensor.ndim > 1 and len(tensor):
+        inner = max(tensor[0].numel(), 1)
+        tensor = tensor[0] if inner >= count else tensor[: -(-count // inner)].flatten()
+    return tensor.flatten()[:count].to("cpu", torch.float16).numpy().tobytes()
 
 
 class _opened:

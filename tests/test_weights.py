@@ -1,6 +1,7 @@
 """Corrector files: they come back as they went, and a bad one is refused with a remedy."""
 
 import json
+import time
 from dataclasses import replace
 
 import pytest
@@ -170,6 +171,38 @@ def test_a_fingerprint_ignores_names_and_order_but_not_values():
     name = weights.fingerprint(tensors)
     assert weights.fingerprint([t.half() for t in reversed(tensors)]) == name
     assert weights.fingerprint([tensors[0] + 1, *tensors[1:]]) != name
+
+
+@pytest.mark.parametrize("shape", [(), (0, 4), (7,), (3, 5), (65, 2, 1), (1, 1, 1, 70), (128, 64), (9, 300, 2)])
+def test_a_fingerprint_is_of_the_first_64_values(shape):
+    tensor = torch.randn(shape)
+    assert weights._head(tensor) == tensor.flatten()[:64].half().numpy().tobytes()
+
+
+def test_a_fingerprint_neither_copies_nor_dequantises():
+    class Quantised(torch.Tensor):
+        @staticmethod
+        def __new__(cls, stored, scale):
+            return torch.Tensor._make_wrapper_subclass(cls, stored.shape, dtype=torch.bfloat16)
+
+        def __init__(self, stored, scale):
+            self.stored, self.scale = stored, scale
+
+        def __tensor_flatten__(self):
+            return ["stored", "scale"], None
+
+        @classmethod
+        def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
+            assert function is torch.ops.aten.detach.default, f"{function} reads all of it"
+            return cls(args[0].stored, args[0].scale)
+
+    stored, scale = torch.arange(4096).view(64, 64).to(torch.float8_e4m3fn), torch.tensor(0.5)
+    name = weights.fingerprint([Quantised(stored, scale)])
+    assert name == weights.fingerprint([Quantised(stored.clone(), scale)])
+    assert name != weights.fingerprint([Quantised(stored, scale + 1)]) != weights.fingerprint([stored])
+    begun = time.monotonic()
+    weights.fingerprint(torch.ones(1, 1).expand(100_000, 6_000) for _ in range(20))  # twelve billion
+    assert time.monotonic() - begun < 0.05
 
 
 def test_inspect_prints_the_header_and_exits_2_on_a_bad_file(file, tmp_path, capsys):

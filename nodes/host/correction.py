@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import weakref
 
 import comfy.model_management
 import comfy.model_patcher
@@ -18,6 +19,7 @@ from .telling import tell
 
 KEY = "rs_corrector"
 log = logging.getLogger("RS-Corrector")
+_NAMED = weakref.WeakKeyDictionary()  # {model: its fingerprint}
 
 
 def manage(corrector):
@@ -209,10 +211,13 @@ def check_latents(model, config):
 
 
 def fingerprint(model):
-    """The checkpoint's name by its weights as they were before any LoRA that is loaded into them now."""
-    originals = {key: backup.weight for key, backup in model.backup.items()}
-    parameters = model.model.diffusion_model.named_parameters()
-    return weights.fingerprint(originals.get(f"diffusion_model.{name}", value) for name, value in parameters)
+    """The checkpoint's name by its weights as they were before any LoRA; found once a loaded model."""
+    if model.model not in _NAMED:
+        originals = {key: backup.weight for key, backup in model.backup.items()}
+        parameters = model.model.diffusion_model.named_parameters()
+        found = (originals.get(f"diffusion_model.{name}", value) for name, value in parameters)
+        _NAMED[model.model] = weights.fingerprint(found)
+    return _NAMED[model.model]
 
 
 def patches(model):

@@ -1,6 +1,7 @@
 """The update inside ComfyUI's own sampling loop, on the real host with native nodes around it."""
 
 import logging
+import sys
 
 import pytest
 import torch
@@ -179,6 +180,14 @@ def test_the_loader_sees_that_a_file_changed(host):
     assert loader.fingerprint_inputs("mine.safetensors") != first
     assert {"mine.safetensors", "testbed.safetensors"} <= set(folder_paths.get_filename_list("rs_correctors"))
     os.remove(path)
+
+
+def test_a_loaded_model_is_named_once_with_a_lora_or_without(host, bed, lora, monkeypatch):
+    correction = sys.modules[host.nodes["RSCorrectorApply"].__module__.rsplit(".", 1)[0] + ".host.correction"]
+    name = correction.fingerprint(bed.model)
+    monkeypatch.setattr(correction.weights, "fingerprint", lambda tensors: pytest.fail("read again"))
+    with_lora = host.call("LoraLoaderModelOnly", model=bed.model, lora_name=lora, strength_model=1.0)[0]
+    assert name == correction.fingerprint(bed.model) == correction.fingerprint(with_lora)
 
 
 def test_another_base_model_is_warned_of(host, bed, apply, caplog):
