@@ -50,6 +50,18 @@ def audit(args):
     return shell.run_audit(args)
 
 
+def wordings(args):
+    from . import presets
+
+    if args.preset is None:
+        found = {name: presets.read(name) for name in presets.shipped()}
+        width = max(map(len, found))
+        print("\n".join(f"{name:<{width}}  {preset.group}" for name, preset in found.items()))
+    else:
+        preset = presets.read(args.preset)
+        print(preset.plan() if args.plan else presets.text(preset), end="")
+
+
 def limit(text):
     from .audit.table import LIMITS
 
@@ -78,6 +90,10 @@ def parser():
     command.add_argument("--marked-by", default="", help="whose preference it is, for the file and its model card")
     command.add_argument("--contest", default="", help="where somebody who is depicted can object, for both")
     command.set_defaults(run=train)
+    command = commands.add_parser("wordings", help="documented stereotypes, as wordings to start from")
+    command.add_argument("preset", nargs="?", help="a name of the list, or a file: its text")
+    command.add_argument("--plan", action="store_true", help="an audit plan made from it instead")
+    command.set_defaults(run=wordings)
     command = commands.add_parser("inspect", help="print the header of a corrector file")
     command.add_argument("file", type=Path)
     command.set_defaults(run=inspect)

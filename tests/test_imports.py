@@ -44,7 +44,7 @@ def test_the_project_claims_no_public_address():
 
 
 def test_a_wheel_has_everything_that_the_engine_reads(tmp_path):
-    for name in ("pyproject.toml", "README.md", "LICENSE", "rs_corrector", "corrector_weights"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "rs_corrector", "corrector_weights", "presets"):
         source, target = PACK / name, tmp_path / "source" / name
         target.parent.mkdir(exist_ok=True)
         shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
@@ -55,9 +55,9 @@ def test_a_wheel_has_everything_that_the_engine_reads(tmp_path):
     zipfile.ZipFile(wheel).extractall(installed)
     code = (
         f"import sys; sys.path.insert(0, r'{installed}');"
-        "from rs_corrector import request, weights, wordings;"
+        "from rs_corrector import presets, request, weights, wordings;"
         "print(weights.__file__, len(weights.load(weights.SHIPPED).config.groups));"
-        "assert wordings.shipped() and request.unrelated()"
+        "assert wordings.shipped() and request.unrelated() and presets.shipped()"
     )
     where, groups = python(code).split()
     assert Path(where).is_relative_to(installed) and int(groups) == 4
