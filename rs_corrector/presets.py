@@ -3,10 +3,10 @@
 A file has lines `name = words` under four headings; see `parse`. What is under [preferred] is a wording and its share.
 """
 
-import configparser
 from dataclasses import dataclass
 from pathlib import Path
 
+from .audit.plan import headed
 from .audit.plan import parse as parse_plan
 from .files import replacing
 from .wordings import Wordings
@@ -101,7 +101,7 @@ def read(path):
     file = shipped().get(str(path), Path(path))
     if not file.is_file():
         raise PresetError(f"expected a preset's file or one of {', '.join(shipped())}, got {path}; name one of these")
-    return parse(file.read_text(encoding="utf-8-sig"))
+    return parse(file.read_text(encoding="utf-8"))
 
 
 def parse(text):
@@ -110,18 +110,13 @@ def parse(text):
     Raises:
         PresetError: a heading or a line that is missing or not understood; wordings that `wordings.Wordings` refuses.
     """
-    reader = configparser.ConfigParser(delimiters=("=",), interpolation=None)
-    reader.optionxform = str  # wordings keep their capitals
-    try:
-        reader.read_string(text)
-    except configparser.Error as error:
-        raise PresetError(f"expected lines `name = words` under [section] headings, got: {error.message}") from error
-    if set(reader.sections()) - {"source"} != set(_SECTIONS) - {"source"}:
+    said = headed(text, PresetError)
+    if said.keys() - {"source"} != set(_SECTIONS) - {"source"}:
         raise PresetError(
             f"expected the headings {', '.join(f'[{name}]' for name in _SECTIONS)}, got "
-            f"{', '.join(f'[{name}]' for name in reader.sections()) or 'none'}; write each of them once"
+            f"{', '.join(f'[{name}]' for name in said) or 'none'}; write each of them once"
         )
-    said = {name: dict(reader[name]) if name in reader else {} for name in _SECTIONS}
+    said.setdefault("source", {})
     for section, names in _LINES.items():
         if unknown := [name for name in said[section] if name not in names]:
             raise PresetError(f"expected {', '.join(names)} under [{section}], got {unknown[0]!r}; remove it")

@@ -97,15 +97,21 @@ def fingerprint(tensors):
     return hashlib.sha256(b"".join(digests)).hexdigest()[:16]
 
 
-def _head(tensor, count=64):
-    """The first so many values as bytes, by slices alone: the rest is neither copied nor dequantised."""
+def _head(tensor):
+    """The first values as bytes; of a quantised tensor those of its parts as they are stored."""
     if hasattr(tensor, "__tensor_flatten__"):
         parts, _ = tensor.__tensor_flatten__()
-        return b"".join(_head(getattr(tensor, part).reshape(-1).view(torch.uint8)) for part in parts)
+        stored = (_first(getattr(tensor, part)).contiguous().view(torch.uint8) for part in parts)
+        return b"".join(part.cpu().numpy().tobytes() for part in stored)
+    return _first(tensor).to("cpu", torch.float16).numpy().tobytes()
+
+
+def _first(tensor, count=64):
+    """The first so many values, by slices alone: the rest is not copied."""
     while tensor.ndim > 1 and len(tensor):
         inner = max(tensor[0].numel(), 1)
         tensor = tensor[0] if inner >= count else tensor[: -(-count // inner)].flatten()
-    return tensor.flatten()[:count].to("cpu", torch.float16).numpy().tobytes()
+    return tensor.flatten()[:count]
 
 
 class _opened:

@@ -152,15 +152,10 @@ def parse(text, checkpoints=("model",)):
     Raises:
         PlanError: a line or a section that is not understood, nothing to draw, or nothing to look for.
     """
-    reader = configparser.ConfigParser(delimiters=("=",), interpolation=None, strict=True)
-    reader.optionxform = str  # names keep their capitals
-    try:
-        reader.read_string(text.removeprefix("\ufeff"))  # some editors begin a file with a byte-order mark
-    except configparser.Error as error:
-        raise PlanError(f"expected lines `name = words` under [section] headings, got: {error.message}") from error
-    if unknown := [name for name in reader.sections() if name not in _SECTIONS]:
+    found = headed(text, PlanError)
+    if unknown := [name for name in found if name not in _SECTIONS]:
         raise PlanError(f"expected sections {', '.join(_SECTIONS)}, got [{unknown[0]}]; rename or remove it")
-    found = {name: dict(reader[name]) if name in reader else {} for name in _SECTIONS}
+    found = {name: found.get(name, {}) for name in _SECTIONS}
     sides = {name: tuple(part.strip() for part in words.split("|")) for name, words in found["attributes"].items()}
     sampling = {}
     for key, value in found["sampling"].items():
@@ -181,6 +176,21 @@ def parse(text, checkpoints=("model",)):
     return Plan(
         groups, found["prompts"], sides, *parts, references, target, facets, sampling, checkpoints, tuple(sampling)
     )
+
+
+def headed(text, error):
+    """{section: {name: words}} of a text with lines `name = words` under [section] headings.
+
+    Raises:
+        error: of this kind, where a line is something else.
+    """
+    reader = configparser.ConfigParser(delimiters=("=",), interpolation=None, strict=True)
+    reader.optionxform = str  # names keep their capitals
+    try:
+        reader.read_string(text.removeprefix("\ufeff"))  # some editors begin a file with a byte-order mark
+    except configparser.Error as wrong:
+        raise error(f"expected lines `name = words` under [section] headings, got: {wrong.message}") from wrong
+    return {name: dict(reader[name]) for name in reader.sections()}
 
 
 def _combined(groups, facets):
